@@ -9,8 +9,8 @@ from typing import Any
 
 from dltrain.host import current_host
 from dltrain.report.text import counted_noun
-from dltrain.shell import shell_word
-from dltrain.sweeps.job import INTERRUPTED
+from dltrain.shell import setting, shell_word
+from dltrain.sweeps.job import ENDED, INTERRUPTED
 from dltrain.sweeps.samplers.sampler import Sampler
 from dltrain.sweeps.summary.best import best_lines, best_outcome
 from dltrain.sweeps.summary.csv_file import RESULTS_CSV, write_results_csv
@@ -152,6 +152,7 @@ class Display:
         if importance is not None:
             lines += importance.lines()
         lines += self.file_lines()
+        lines += self.resume_lines(rows)
         log.info("\n".join(lines))
         if has_events(self.folder):
             write_experiment(self.folder, rows, criteria)
@@ -160,6 +161,20 @@ class Display:
             "best": best_outcome(rows, criteria),
             "importance": dict(importance.shares) if importance is not None else {},
         }
+
+    def resume_lines(self, rows: list[Row]) -> list[str]:
+        """Return the command that completes the sweep, with the number of trials left, if any.
+
+        Plugins are in it, since a resume has to name them again.
+        """
+        left = self.sampler.total() - sum(row["status"] in ENDED for row in rows)
+        if left <= 0:
+            return []
+        command = f"dltrain resume {shell_word(str(self.folder))}"
+        plugins = self.sampler.first.config["plugins"]
+        if plugins:
+            command += f" {setting('plugins', plugins)}"
+        return [f"continue {command}  ({counted_noun(left, 'trial')} left)"]
 
     def importance(self, rows: list[Row], criteria: list[Criterion]) -> Importance | None:
         """Return the importance of the swept keys; None if the sweep was interrupted."""

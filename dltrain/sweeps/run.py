@@ -145,12 +145,22 @@ def planned(overrides: list[str]) -> Iterator[SweepPlan]:
     require_importable(plugins, launcher)
     typed = {key_in(override) for override in of_runs}
     require_keys_of_runs(sampler.space)
-    space = space_overrides({k: v for k, v in sampler.space.items() if key_in(k) not in typed})
+    searched = {key: value for key, value in sampler.space.items() if key_in(key) not in typed}
+    log_keys_left_out(sampler.space, searched)
+    space = space_overrides(searched)
     axis = axis_of_folds(base, sampler, typed)
     with closing(launcher):
         launcher.warm_up()
         sampler.open([*of_runs, *space, *axis])
         yield SweepPlan(overrides, sampler, launcher)
+
+
+def log_keys_left_out(space: Mapping[str, Any], searched: Mapping[str, Any]) -> None:
+    """Log which keys of `sweep.space` are not searched, since an override sets them."""
+    for key in space:
+        if key not in searched:
+            name = key_in(key)
+            log.info(f"sweep.space.{name} is not read: the command sets {name}")
 
 
 def require_keys_of_runs(space: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dltrain.config.compose import compose
 from dltrain.screen import Screen
 from dltrain.sweeps.display import Display
 from dltrain.sweeps.samplers.grid import GridSampler
@@ -299,3 +300,29 @@ def test_the_end_names_the_best_trial_and_the_files(
     assert "best trial 0: val/accuracy 0.5100 (test/accuracy 0.5000)  o/0" in lines
     assert f"  {command}" in lines
     assert f"results {tmp_path / 'results.csv'}" in lines
+
+
+@pytest.mark.parametrize(
+    ("statuses", "overrides", "line"),
+    [
+        (["completed", "failed"], [], "continue dltrain resume outputs/x  (2 trials left)"),
+        (
+            ["completed", "pruned"],
+            ["plugins=[mine]"],
+            'continue dltrain resume outputs/x "plugins=[mine]"  (1 trial left)',
+        ),
+        (["completed", "pruned", "stopped"], [], None),
+    ],
+)
+def test_the_command_that_completes_the_sweep(
+    statuses: list[str], overrides: list[str], line: str | None
+) -> None:
+    """A sweep with trials left says how to complete it; plugins have to be named again."""
+    opened = sampler()
+    opened.first = compose(overrides)
+    rows: list[dict[str, Any]] = [
+        {"job": number, "overrides": [], "status": status, "metrics": {}}
+        for number, status in enumerate(statuses)
+    ]
+    lines = Display(Path("outputs/x"), opened).resume_lines(rows)
+    assert lines == ([line] if line else [])

@@ -448,6 +448,7 @@ def test_a_space_of_a_file_is_searched(dltrain: Command, tmp_path: Path) -> None
     typed = ("sweep=mine", *TINY, "dataset.batch_size=range(16,18)", "--config-dir", "own")
     outcome = dltrain("-m", *typed, "--json")
     assert outcome.code == 0, outcome.err
+    assert "sweep.space.dataset.batch_size is not read: the command sets" in outcome.err
     rows = outcome.json["jobs"]
     assert len(rows) == 3
     for row in rows:

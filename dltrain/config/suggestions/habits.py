@@ -172,6 +172,25 @@ OPTIONS = {
         "random": "synthetic",
         "fake": "synthetic",
     },
+    "sweep": {
+        "optuna": "tpe",
+        "bayes*": "tpe",
+        "hyperopt": "tpe",
+        "basic": "grid",
+        "gridsearch": "grid",
+        "randomsearch": "random",
+        "cma": "cmaes",
+        "hyperband": "sweep=tpe sweep.pruner=hyperband",
+        "asha": "sweep=tpe sweep.pruner=halving",
+    },
+    "launcher": {
+        "joblib": "local",
+        "multiprocessing": "local",
+        "basic": "inline",
+        "slurm": "submitit",
+        "submititslurm": "submitit",
+        "submititlocal": "launcher=submitit launcher.cluster=local",
+    },
     "model": {
         "yolo*": "dataset=yolo dataset.path=FOLDER",
         "*fasterrcnn*": "faster_rcnn",
@@ -383,6 +402,7 @@ OPTIONS = {
 
 # Values of a key here, by their names in other programs, written like the names of OPTIONS.
 VALUES = {
+    "sweep.mode": {"maximize": "max", "minimize": "min"},
     "device.precision": {
         "16": "fp16",
         "16true": "fp16",
@@ -760,6 +780,28 @@ PARENTS = {
     "model.net.": "model",
     "scheduler.": "schedule",
     "lr_scheduler.": "schedule",
+}
+
+# Settings of sweeps by their names in other programs. The key counts if the chosen option has it,
+# and the words otherwise.
+SWEEP_KEYS = {
+    "launcher.jobs": "n_jobs num_jobs max_workers n_workers num_workers workers parallel processes",
+    "launcher.timeout": "timeout_s timeout_seconds time_limit",
+    "launcher.time": "timeout_min timeout time_limit minutes",
+    "launcher.memory": "mem_gb mem",
+    "launcher.cpus": "cpus_per_task",
+    "launcher.gpus": "gpus_per_node gpus_per_task",
+    "sweep.trials": "n_trials num_trials max_trials num_samples n_samples n_iter count budget",
+    "sweep.mode": "direction directions goal",
+    "sweep.metric": "objective monitor target",
+    "sweep.random_trials": "n_startup_trials startup_trials n_initial_points",
+    "sweep.space": "params search_space parameters param_space param_grid",
+}
+SWEEP_WORDS = {
+    "launcher.jobs": "launcher=local launcher.jobs={value}",
+    "launcher.timeout": "launcher=local launcher.timeout={value}",
+    "sweep.trials": "sweep=tpe sweep.trials={value}",
+    "sweep.random_trials": "sweep=tpe sweep.random_trials={value}",
 }
 
 # Programs whose name may come first, and their verbs.

@@ -128,6 +128,24 @@ def _by_value(asked: _Asked) -> Answer | None:
     return None
 
 
+def _by_sweep_key(asked: _Asked) -> Answer | None:
+    """Answer for a setting of sweeps, such as launcher.n_jobs, which alone would mean threads."""
+    if "." not in asked.key:
+        return None
+    meant = [
+        own_key
+        for own_key, names in habits.SWEEP_KEYS.items()
+        if own_key.partition(".")[0] == asked.top and asked.name in names.split()
+    ]
+    for own_key in meant:
+        if asked.has(own_key):
+            return _renamed_to(own_key, asked.value)
+    for own_key in meant:
+        if own_key in habits.SWEEP_WORDS:
+            return Answer(_filled(habits.SWEEP_WORDS[own_key], asked.value))
+    return None
+
+
 def _by_parent(asked: _Asked) -> Answer | None:
     """Answer for a key below a node that is a group here, such as model.scheduler.factor."""
     for parent, group in habits.PARENTS.items():
@@ -166,6 +184,7 @@ def _by_table(asked: _Asked) -> Answer | None:
 
 
 ANSWERS_BY = (  # the first one counts
+    _by_sweep_key,
     _by_parent,
     _by_first_name,
     _by_mode,

@@ -46,7 +46,7 @@ class GridSampler(Sampler):
     def __init__(
         self,
         metric: str | list[str] | None = None,
-        mode: Mode | list[str] | None = None,
+        mode: Mode | list[Mode] | None = None,
         space: dict[str, Values] | None = None,
         pruner: PrunerName | None = None,
         pruner_trials: PositiveInt = 5,

@@ -68,7 +68,7 @@ class SearchSampler(Sampler):
         self,
         trials: PositiveInt = 20,
         metric: str | list[str] | None = None,
-        mode: Mode | list[str] | None = None,
+        mode: Mode | list[Mode] | None = None,
         seed: NonNegativeInt = 0,
         space: dict[str, Values] | None = None,
         pruner: PrunerName | None = None,

@@ -26,7 +26,7 @@ class TpeSampler(SearchSampler):
         trials: PositiveInt = 20,
         random_trials: PositiveInt = 10,
         metric: str | list[str] | None = None,
-        mode: Mode | list[str] | None = None,
+        mode: Mode | list[Mode] | None = None,
         seed: NonNegativeInt = 0,
         space: dict[str, Values] | None = None,
         pruner: PrunerName | None = None,

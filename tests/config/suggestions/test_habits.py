@@ -394,3 +394,35 @@ def test_a_verb_that_exists_answers_for_a_mode() -> None:
     assert verb_for("Train") == "dltrain train"
     assert verb_for("nonsense") is None
     assert Answer("", "why").text == "; why"
+
+
+@pytest.mark.parametrize(
+    ("typed", "others", "words"),
+    [
+        ("launcher.n_jobs=4", [], "launcher.jobs=4"),  # not device.threads
+        ("launcher.n_jobs=4", ["launcher=inline"], "launcher=local launcher.jobs=4"),
+        ("launcher.timeout_min=9", ["launcher=submitit"], "launcher.time=9"),
+        ("sweep.n_trials=5", ["sweep=random"], "sweep.trials=5"),
+        ("sweep.n_trials=5", [], "sweep=tpe sweep.trials=5"),
+        ("sweep.direction=maximize", ["sweep=tpe"], "sweep.mode=max"),
+    ],
+)
+def test_settings_of_other_sweeps(typed: str, others: list[str], words: str) -> None:
+    """Settings of sweeps have an answer among the settings of sweeps, which the sweep has."""
+    config = compose(others)
+    assert not problems_of(config)
+    key, _, value = typed.partition("=")
+    known = {f"{group}.{name}" for group in groups() for name in config.config.get(group) or {}}
+    answer = answer_for(key, value, known.__contains__)
+    assert answer is not None
+    assert answer.words == words
+    assert not problems_of(compose([*others, *words.split()]))
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "option"),
+    [("sweep", "optuna", "tpe"), ("sweep", "bayes", "tpe"), ("launcher", "slurm", "submitit")],
+)
+def test_samplers_and_launchers_of_other_programs(group: str, name: str, option: str) -> None:
+    """Names that other programs have for samplers and launchers stand for those here."""
+    assert option_for(group, name) == option
