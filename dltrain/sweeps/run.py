@@ -25,7 +25,12 @@ from dltrain.runs.identity import FOLD_KEY, FOLDS_KEY, identity
 from dltrain.runs.keys import AUTO, NAMED, held_key, key_of
 from dltrain.shell import setting
 from dltrain.sweeps.coordinator import Coordinator, interruption
-from dltrain.sweeps.definition import definition, require_same_definition
+from dltrain.sweeps.definition import (
+    definition,
+    lasting_settings,
+    require_same_definition,
+    require_same_settings,
+)
 from dltrain.sweeps.display import Display
 from dltrain.sweeps.folds import fold_axis
 from dltrain.sweeps.job import ENDED
@@ -44,9 +49,13 @@ LAUNCHER = "launcher"
 
 @dataclass
 class SweepPlan:
-    """A sweep that is ready to run: its overrides, and what they choose."""
+    """A sweep that is ready to run: its overrides, and what they choose.
+
+    `settings` are those of the sampler that a resume may not change.
+    """
 
     overrides: list[str]
+    settings: dict[str, Any]
     sampler: Sampler
     launcher: Launcher
 
@@ -152,7 +161,7 @@ def planned(overrides: list[str]) -> Iterator[SweepPlan]:
     with closing(launcher):
         launcher.warm_up()
         sampler.open([*of_runs, *space, *axis])
-        yield SweepPlan(overrides, sampler, launcher)
+        yield SweepPlan(overrides, lasting_settings(base.config["sweep"]), sampler, launcher)
 
 
 def log_keys_left_out(space: Mapping[str, Any], searched: Mapping[str, Any]) -> None:
@@ -278,6 +287,7 @@ def new_sweep(plan: SweepPlan, options: Options, files: dict[str, bytes]) -> Run
         command=options.command,
         overrides=plan.overrides,
         definition=definition(plan.overrides),
+        settings=plan.settings,
         config_dir=own_options(),
         swept=plan.sampler.swept,
     )
@@ -302,6 +312,7 @@ def restored(folder: Path, plan: SweepPlan, options: Options) -> dict[int, Trial
     Raises UsageError if the configuration files have changed, so that a trial is another one.
     """
     events = read_journal(folder)
+    require_same_settings(events[0].get("settings"), plan.settings, folder)
     mend_journal(folder, events)
     trials = trials_of(events, folder)
     for trial in trials.values():

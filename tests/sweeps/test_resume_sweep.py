@@ -195,7 +195,7 @@ def test_options_that_changed_since_are_refused(
 def test_values_in_a_file_that_changed_are_refused_with_the_difference(
     dltrain: Command, harm: Harm, tmp_path: Path
 ) -> None:
-    """The trial that is done has its value, so the grid would have that one twice."""
+    """Otherwise a value would be tried twice, and another one never."""
     option = tmp_path / "mine" / "sweep" / "rates.yaml"
     option.parent.mkdir(parents=True)
     content = "# Rates\ndefaults:\n  - grid\nspace: {optimizer.lr: '1e-3,1e-2'}\n"
@@ -208,10 +208,31 @@ def test_values_in_a_file_that_changed_are_refused_with_the_difference(
     option.write_text(content.replace("1e-3", "1e-4,1e-3"))
     refused = dltrain("resume", sweep)
     assert refused.code == 2
-    assert "trial 0 of this sweep has other settings now:" in refused.err
-    assert "  optimizer.lr: 0.001 -> 0.0001" in refused.err
+    assert "sweep.space: {'optimizer.lr': '1e-3,1e-2'} -> " in refused.err
     option.write_text(content)
     assert dltrain("resume", sweep).code == 0
+
+
+def test_options_that_a_pattern_finds_since_are_refused(
+    dltrain: Command, harm: Harm, tmp_path: Path
+) -> None:
+    """The trial that is done has the first option, so the grid would have that one twice."""
+    folder = tmp_path / "mine" / "model"
+    folder.mkdir(parents=True)
+    content = "# Small\ndefaults:\n  - mlp\nhidden_sizes: [8]\n"
+    for name in ("small1", "small2"):
+        (folder / f"{name}.yaml").write_text(content.replace("8", name[-1]))
+    harm.job, harm.error = 1, Interrupted(2)
+    words = ("model=glob(small*)", "launcher=inline", "callbacks=quiet", "trainer.epochs=1")
+    outcome = dltrain("-m", "--config-dir", "mine", *words, "--json")
+    assert [row["status"] for row in outcome.json["jobs"]] == ["completed", "interrupted"]
+    (folder / "small0.yaml").write_text(content)
+    refused = dltrain("resume", outcome.json["sweep"])
+    assert refused.code == 2
+    assert "trial 0 of this sweep has other settings now:" in refused.err
+    assert "  model: small1 -> small0" in refused.err
+    (folder / "small0.yaml").unlink()
+    assert dltrain("resume", outcome.json["sweep"]).code == 0
 
 
 class Killed(BaseException):
