@@ -364,7 +364,8 @@ def run_trials(
         rows = coordinator.run()
     finally:
         display.close()
-    options.outcome.update({"sweep": str(folder), "jobs": rows, **display.finish(rows)})
+    options.outcome.update({"sweep": str(folder), "jobs": rows})
+    options.outcome.update(display.finish(rows))
     if not interruption(rows):
         options.outcome.update(write_predictions(folder, rows, plan.sampler.swept))
     if coordinator.signal and not interruption(rows):  # it arrived while no job was running

@@ -219,6 +219,33 @@ def test_a_killed_job_leaves_no_process(launcher: Submitit, tmp_path: Path) -> N
     assert not Path(f"/proc/{pid}").exists()
 
 
+def test_a_submission_that_fails_while_others_run_is_tried_again(
+    launcher: Submitit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(calls: Any) -> Any:
+        raise RuntimeError("the controller is busy")
+
+    submit_array = launcher.executor.submit_array
+    monkeypatch.setattr(launcher.executor, "submit_array", busy)
+    launcher.start(SweepJob(0, ("model=perceptron",), str(tmp_path)))
+    with pytest.raises(UsageError, match="the controller is busy"):
+        launcher.submit()
+    monkeypatch.setattr(launcher.executor, "submit_array", submit_array)
+    launcher.start(SweepJob(1, ("model=perceptron",), str(tmp_path)))
+    launcher.submit()
+    monkeypatch.setattr(launcher.executor, "submit_array", busy)
+    launcher.start(SweepJob(2, ("model=perceptron",), str(tmp_path)))
+    launcher.submit()
+    assert [job.number for job in launcher.batch] == [2]
+    monkeypatch.setattr(launcher.executor, "submit_array", submit_array)
+    launcher.submit()  # not yet
+    assert list(launcher.active) == [1]
+    launcher.submit_at = 0.0
+    launcher.submit()
+    assert list(launcher.active) == [1, 2]
+    launcher.close()
+
+
 def test_a_first_array_has_all_jobs_and_later_ones_what_may_run_beside_it(tmp_path: Path) -> None:
     launcher = Submitit(cluster="local", jobs=3)
     launcher.cluster = LocalProcesses()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("dltrain")
 MISSING = 'launcher=submitit needs submitit: pip install "dltrain-cli[slurm]"'
 FOLDER = "submitit"  # in the folder of the files of jobs
+RETRY_SECONDS = 30.0  # after a submission that failed while other jobs run
 NAME = re.compile(r"[\w.,:/@+-]+")  # of a partition, an account, a quality of service
 CONSTRAINT = re.compile(r"[\w.,:/@+&|!*()\[\]-]+")
 
@@ -102,6 +103,7 @@ class Submitit(Launcher):
         self.active: dict[int, tuple[SweepJob, Job[None]]] = {}
         self.is_interrupted = False
         self.next_look = 0.0
+        self.submit_at = 0.0  # not before this time, after a submission that failed
 
     def warm_up(self) -> None:
         self.cluster: Cluster = cluster_called(self.cluster_name)
@@ -159,8 +161,11 @@ class Submitit(Launcher):
             time.sleep(max(0.0, min(end, self.next_look) - now))
 
     def submit(self) -> None:
-        """Submit the jobs that were started, as one array."""
-        if not self.batch:
+        """Submit the jobs that were started, as one array.
+
+        If that fails while others run, it is tried again later. Raises UsageError if none runs.
+        """
+        if not self.batch or time.monotonic() < self.submit_at:
             return
         from submitit.core.utils import UncompletedJobError
 
@@ -173,11 +178,23 @@ class Submitit(Launcher):
             with self.cluster.submitting():
                 submitted = self.executor.submit_array(calls)
         except (UncompletedJobError, RuntimeError, OSError) as e:
-            raise UsageError(f"the jobs cannot be submitted: {e}") from e
+            if not self.active:
+                raise UsageError(f"the jobs cannot be submitted: {e}") from e
+            log.warning(f"{len(jobs)} jobs cannot be submitted now, and are tried again: {e}")
+            self.batch = jobs
+            self.submit_at = time.monotonic() + RETRY_SECONDS
+            return
         for job, handle in zip(jobs, submitted, strict=True):
             self.active[job.number] = (job, handle)
-            record = {"cluster": self.cluster_name, "id": handle.job_id}
+            self.note_submission(job, handle)
+
+    def note_submission(self, job: SweepJob, handle: Job[None]) -> None:
+        """Write as what a job was submitted, so that a resume does not submit it again."""
+        record = {"cluster": self.cluster_name, "id": handle.job_id}
+        try:
             replace_file(record_of(job), f"{to_json(record)}\n".encode())
+        except OSError as e:
+            log.warning(f"{record_of(job)} cannot be written: {e.strerror or e}")
 
     def look(self) -> list[Ended]:
         """Return the jobs that have ended, if it is time to look at them."""
