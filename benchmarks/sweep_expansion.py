@@ -58,7 +58,7 @@ def expand_here(overrides: list[str], config_dir: str, is_shared: bool) -> dict[
 
     from dltrain.config.groups import config_dir as with_options
     from dltrain.errors import ConfigError
-    from dltrain.sweeps import expansion
+    from dltrain.sweeps.samplers import expansion
 
     if not is_shared:
         expansion.sharing = nullcontext  # type: ignore[assignment]

@@ -16,7 +16,7 @@ import pytest
 from dltrain.cli import parse
 from dltrain.options import Options
 from dltrain.sweeps.launchers import submitit_clusters
-from dltrain.sweeps.run import planned
+from dltrain.sweeps.plan import planned
 
 PAGE = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text(encoding="utf-8")
 COMMANDS = [

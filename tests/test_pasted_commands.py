@@ -24,7 +24,7 @@ from dltrain.config.suggestions import habits
 from dltrain.config.suggestions.other_programs import answer_for, flag_answer, hydra_answer
 from dltrain.options import Options
 from dltrain.shell import setting, shell_word
-from dltrain.sweeps.run import base_configuration
+from dltrain.sweeps.plan import base_configuration
 from dltrain.usage import HELP
 from dltrain.verb_pages import VERB_PAGES
 from dltrain.verbs import MULTIRUN, VERBS

@@ -19,10 +19,10 @@ from dltrain.options import Options
 from dltrain.runs.comparison.groups import OVER, RunGroup
 from dltrain.runs.folder import CONFIG, FINISHED
 from dltrain.sweeps.coordinator import interruption
-from dltrain.sweeps.groups import groups_of, keys_that_differ
-from dltrain.sweeps.job import ENDED
+from dltrain.sweeps.jobs.job import ENDED
 from dltrain.sweeps.run import run_sweep
 from dltrain.sweeps.summary.csv_file import RESULTS_CSV
+from dltrain.sweeps.summary.groups import groups_of, keys_that_differ
 from dltrain.sweeps.summary.ranking import Criterion
 from dltrain.sweeps.trial import Row
 

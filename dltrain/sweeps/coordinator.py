@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from dltrain.sweeps.failures import print_last_words
-from dltrain.sweeps.job import (
+from dltrain.sweeps.jobs.failures import print_last_words
+from dltrain.sweeps.jobs.job import (
     ENDED,
     INTERRUPTED,
     JOB_FILES,
@@ -23,10 +23,10 @@ from dltrain.sweeps.job import (
     results_of,
     unfinished,
 )
+from dltrain.sweeps.jobs.reports import Mailbox
 from dltrain.sweeps.journal import Journal
 from dltrain.sweeps.launchers.launcher import Ended, Launcher, Site
 from dltrain.sweeps.names import title_of
-from dltrain.sweeps.reports import Mailbox
 from dltrain.sweeps.samplers.sampler import Sampler
 from dltrain.sweeps.stopping import Stopping
 from dltrain.sweeps.trial import Row, Trial

@@ -10,7 +10,7 @@ from typing import Any
 from dltrain.host import current_host
 from dltrain.report.text import counted_noun
 from dltrain.shell import setting, shell_word
-from dltrain.sweeps.job import ENDED, INTERRUPTED
+from dltrain.sweeps.jobs.job import ENDED, INTERRUPTED
 from dltrain.sweeps.samplers.sampler import Sampler
 from dltrain.sweeps.summary.best import best_lines, best_outcome
 from dltrain.sweeps.summary.csv_file import RESULTS_CSV, write_results_csv

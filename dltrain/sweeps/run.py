@@ -3,66 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from dltrain.config.check import problems_of
-from dltrain.config.command_groups import is_of_command, of_run, split_overrides
-from dltrain.config.compose import Composed, compose
-from dltrain.config.groups import COMMAND_GROUPS, config_dir, own_dir
-from dltrain.config.overrides import parse, raise_problems
-from dltrain.config.policy import MAIN
-from dltrain.errors import DltrainError, InputError, Interrupted, UsageError
-from dltrain.experiment.instantiate import instantiate
+from dltrain.config.groups import config_dir, own_dir
+from dltrain.errors import DltrainError, Interrupted, UsageError
 from dltrain.files import unused_folder, writing
 from dltrain.options import Options
 from dltrain.runs import automatic
 from dltrain.runs.folder import RunFolder
-from dltrain.runs.identity import FOLD_KEY, FOLDS_KEY, identity
 from dltrain.runs.keys import AUTO, NAMED, held_key, key_of
-from dltrain.shell import setting
 from dltrain.sweeps.coordinator import Coordinator, interruption
 from dltrain.sweeps.definition import (
     definition,
-    lasting_settings,
     require_same_definition,
-    require_same_settings,
 )
 from dltrain.sweeps.display import Display
-from dltrain.sweeps.folds import fold_axis
-from dltrain.sweeps.job import ENDED
-from dltrain.sweeps.journal import JOURNAL, Journal, first_line, mend_journal, read_journal
-from dltrain.sweeps.launchers.launcher import Launcher
-from dltrain.sweeps.out_of_fold import write_predictions
-from dltrain.sweeps.samplers.sampler import Sampler
-from dltrain.sweeps.samplers.space import space_overrides
-from dltrain.sweeps.trial import Row, Trial, trials_of
+from dltrain.sweeps.jobs.job import ENDED
+from dltrain.sweeps.journal import JOURNAL, first_line, read_journal
+from dltrain.sweeps.plan import PLUGINS, SweepPlan, key_in, planned
+from dltrain.sweeps.restored import restored
+from dltrain.sweeps.summary.out_of_fold import write_predictions
+from dltrain.sweeps.trial import Row, Trial
 
 log = logging.getLogger("dltrain")
 KEY_FILE = ".key"  # in the folder of a sweep with resume=auto
-PLUGINS = "plugins"
 LAUNCHER = "launcher"
-
-
-@dataclass
-class SweepPlan:
-    """A sweep that is ready to run: its overrides, and what they choose.
-
-    `settings` are those of the sampler that a resume may not change.
-    """
-
-    overrides: list[str]
-    settings: dict[str, Any]
-    sampler: Sampler
-    launcher: Launcher
-
-    @property
-    def first(self) -> Composed:
-        """A configuration of the sweep, for its places."""
-        return self.sampler.first
 
 
 def run_sweep(options: Options) -> list[Row]:
@@ -116,11 +83,6 @@ def require_same_typed_plugins(before: list[str], overrides: list[str], folder: 
             )
 
 
-def key_in(override: str) -> str:
-    """Return the key of an override, without + signs."""
-    return override.partition("=")[0].lstrip("+")
-
-
 def kept_overrides(before: list[str], later: list[str]) -> list[str]:
     """Return the overrides of a sweep that later ones do not replace.
 
@@ -137,109 +99,6 @@ def kept_overrides(before: list[str], later: list[str]) -> list[str]:
         else:
             kept.append(override)
     return kept
-
-
-@contextmanager
-def planned(overrides: list[str]) -> Iterator[SweepPlan]:
-    """Yield the sampler and the launcher that overrides choose, with checked configurations.
-
-    The launcher warms up meanwhile, and is closed after the block.
-    """
-    own, of_runs = split_overrides(overrides)
-    require_one_number_of_folds(of_runs)
-    base = base_configuration(own, of_runs)
-    plugins = base.config[PLUGINS]
-    sampler: Sampler = instantiate(base.config["sweep"], "sweep", {}, plugins)
-    launcher: Launcher = instantiate(base.config["launcher"], "launcher", {}, plugins)
-    require_importable(plugins, launcher)
-    typed = {key_in(override) for override in of_runs}
-    require_keys_of_runs(sampler.space)
-    searched = {key: value for key, value in sampler.space.items() if key_in(key) not in typed}
-    log_keys_left_out(sampler.space, searched)
-    space = space_overrides(searched)
-    axis = axis_of_folds(base, sampler, typed)
-    with closing(launcher):
-        launcher.warm_up()
-        sampler.open([*of_runs, *space, *axis])
-        yield SweepPlan(overrides, lasting_settings(base.config["sweep"]), sampler, launcher)
-
-
-def log_keys_left_out(space: Mapping[str, Any], searched: Mapping[str, Any]) -> None:
-    """Log which keys of `sweep.space` are not searched, since an override sets them."""
-    for key in space:
-        if key not in searched:
-            name = key_in(key)
-            log.info(f"sweep.space.{name} is not read: the command sets {name}")
-
-
-def require_keys_of_runs(space: Mapping[str, Any]) -> None:
-    """Raise ConfigError if `sweep.space` names code, or a setting that runs do not have."""
-    problems = []
-    for key in space:
-        name = key_in(key)
-        if name == PLUGINS:
-            why = f"a file cannot name plugins: type {setting(PLUGINS, ['NAME'])} yourself"
-            problems.append((f"sweep.space.{name}", why))
-        elif is_of_command(key):
-            problems.append((f"sweep.space.{name}", "is a setting of the sweep, not of its runs"))
-    raise_problems(problems)
-
-
-def require_importable(plugins: list[str], launcher: Launcher) -> None:
-    """Raise UsageError if jobs of other processes would need classes of this program itself."""
-    if MAIN in plugins and not launcher.in_process:
-        raise UsageError(
-            f"{setting(PLUGINS, [MAIN])}: the jobs run in other processes, which cannot import the "
-            "classes of this script or notebook; set launcher=inline, or move the classes into a "
-            "file of their own and import it"
-        )
-
-
-def require_one_number_of_folds(of_runs: list[str]) -> None:
-    """Raise UsageError for several numbers of folds, unless one fold of each is chosen."""
-    parsed, _ = parse(of_runs, sweep=True)
-    keys = {override.key_or_group for override in parsed}
-    for override in parsed:
-        is_swept = override.key_or_group == FOLDS_KEY and override.is_sweep_override()
-        if is_swept and FOLD_KEY not in keys:
-            raise UsageError(
-                f"{override.input_line}: a sweep over all folds has one number of folds; "
-                f"{FOLD_KEY}=0 trains one fold of each"
-            )
-
-
-def axis_of_folds(base: Composed, sampler: Sampler, typed: set[str]) -> list[str]:
-    """Return the override that sweeps over all folds, unless no folds or one of them is chosen.
-
-    Raises UsageError if the sampler does not try all values.
-    """
-    if FOLD_KEY in typed:
-        return []
-    axis = fold_axis(base.config)
-    if axis and not sampler.is_exhaustive:
-        raise UsageError(
-            f"sweep={base.choices['sweep']} chooses the values of each trial, and {axis[0]} must "
-            f"all be tried; search with {FOLD_KEY}=0, then train all folds of the best trial"
-        )
-    return axis
-
-
-def base_configuration(own: list[str], of_runs: list[str]) -> Composed:
-    """Return a configuration with the settings of the sweep; ConfigError if these are wrong.
-
-    It has the overrides of the runs that are not swept. What is wrong with those is found when
-    the configurations of the trials are checked.
-    """
-    parsed, _ = parse(of_runs, sweep=True)
-    fixed = [override.input_line for override in parsed if not override.is_sweep_override()]
-    base = compose([*own, *fixed])
-    raise_problems([problem for problem in problems_of(base) if is_own(problem[0])])
-    return base
-
-
-def is_own(text: str) -> bool:
-    """Tell if a problem's text begins with a key of the sweep's own groups."""
-    return text.lstrip("+~\"'").startswith(COMMAND_GROUPS)
 
 
 @contextmanager
@@ -304,51 +163,6 @@ def own_options() -> str | None:
     """Return the folder with the user's own options, if there is one."""
     folder = own_dir.get()
     return None if folder is None else str(folder)
-
-
-def restored(folder: Path, plan: SweepPlan, options: Options) -> dict[int, Trial]:
-    """Return the trials of a sweep that was begun, and tell the sampler of them.
-
-    Raises UsageError if the configuration files have changed, so that a trial is another one.
-    """
-    events = read_journal(folder)
-    require_same_settings(events[0].get("settings"), plan.settings, folder)
-    mend_journal(folder, events)
-    trials = trials_of(events, folder)
-    for trial in trials.values():
-        require_same_trial(trial, folder)
-        require_same_plugins(trial, plan, folder)
-    plan.sampler.restore([trials[number] for number in sorted(trials)])
-    Journal(folder).append("resume", command=options.command)
-    done = sum(trial.is_done for trial in trials.values())
-    total = plan.sampler.total()
-    following = "the others follow" if done < total else "nothing is left to do"
-    log.info(f"{folder}: {done} of {total} trials are done; {following}")
-    return trials
-
-
-def require_same_plugins(trial: Trial, plan: SweepPlan, folder: Path) -> None:
-    """Raise InputError if a trial names plugins that the command does not: they are code."""
-    for override in trial.overrides:
-        if key_in(override) == PLUGINS and override not in plan.overrides:
-            raise InputError(
-                f"{folder}: trial {trial.number} has {override}, which its sweep has not; "
-                "the file was changed"
-            )
-
-
-def require_same_trial(trial: Trial, folder: Path) -> None:
-    """Raise UsageError if a trial's overrides no longer mean the configuration that they did."""
-    if trial.is_done:
-        return
-    composed = compose(trial.overrides)
-    if identity(of_run(composed).public) != trial.identity:
-        raise_problems(composed.problems)
-        raise UsageError(
-            f"{folder}: trial {trial.number} ({' '.join(trial.overrides)}) now has another "
-            "configuration than when the sweep began, since a file of options or an environment "
-            "variable has changed; undo that, or start a new sweep"
-        )
 
 
 def run_trials(

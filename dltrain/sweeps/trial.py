@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.errors import InputError
-from dltrain.sweeps.job import ENDED
+from dltrain.sweeps.jobs.job import ENDED
 from dltrain.sweeps.journal import JOURNAL, Event
 
 OF_TRIALS = ("start", "report", "end")  # events of a trial that has begun

@@ -12,7 +12,7 @@ import pytest
 from dltrain.config.grid import expand
 from dltrain.config.groups import groups
 from dltrain.errors import Interrupted, UsageError
-from dltrain.sweeps import job
+from dltrain.sweeps.jobs import job
 from dltrain.sweeps.journal import read_journal
 from dltrain.sweeps.names import short_names, title_of
 from dltrain.sweeps.trial import trials_of

@@ -14,10 +14,10 @@ import pytest
 from dltrain.files import to_json
 from dltrain.runs.identity import identity
 from dltrain.sweeps.coordinator import Coordinator, interruption
-from dltrain.sweeps.job import JOB_FILES, SweepJob
+from dltrain.sweeps.jobs.job import JOB_FILES, SweepJob
+from dltrain.sweeps.jobs.reports import Mailbox, files_of
 from dltrain.sweeps.journal import VERSION, Journal, read_journal
 from dltrain.sweeps.launchers.launcher import Ended, Launcher, Site
-from dltrain.sweeps.reports import Mailbox, files_of
 from dltrain.sweeps.samplers.grid import GridSampler
 from dltrain.sweeps.samplers.optuna_trials import OptunaTrials, quiet_optuna
 from dltrain.sweeps.samplers.pruning import Judge, PruningRule

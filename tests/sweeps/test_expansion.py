@@ -10,7 +10,7 @@ from dltrain.config.check import problems_of
 from dltrain.config.compose import compose
 from dltrain.config.grid import expand
 from dltrain.errors import ConfigError
-from dltrain.sweeps.expansion import MAX_PROBLEMS_SHOWN, MAX_WRONG_JOBS, checked_jobs
+from dltrain.sweeps.samplers.expansion import MAX_PROBLEMS_SHOWN, MAX_WRONG_JOBS, checked_jobs
 
 BASE = ["dataset=digits", "model=mlp"]
 

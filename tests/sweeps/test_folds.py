@@ -14,7 +14,7 @@ from outcome import Outcome
 
 import dltrain as package
 from dltrain.errors import UsageError
-from dltrain.sweeps import job
+from dltrain.sweeps.jobs import job
 from dltrain.sweeps.journal import read_journal
 
 Command = Callable[..., Outcome]

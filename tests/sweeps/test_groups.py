@@ -15,7 +15,7 @@ from run_folders import config_of, make_run, results_of
 from dltrain.runs.comparison.groups import RunGroup
 from dltrain.runs.comparison.verdicts import MAX_SENTENCES, comparison
 from dltrain.statistics import summarize
-from dltrain.sweeps.groups import groups_of, groups_report, keys_that_differ
+from dltrain.sweeps.summary.groups import groups_of, groups_report, keys_that_differ
 
 MODEL = "model"
 ACCURACY = "test/accuracy"

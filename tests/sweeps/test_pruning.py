@@ -18,13 +18,13 @@ from dltrain.config.compose import compose
 from dltrain.errors import ConfigError, Interrupted
 from dltrain.runs.folder import RESULTS
 from dltrain.runs.identity import identity
-from dltrain.sweeps import reports
-from dltrain.sweeps.job import SweepJob, perform
+from dltrain.sweeps.jobs import reports
+from dltrain.sweeps.jobs.job import SweepJob, perform
+from dltrain.sweeps.jobs.reports import Mailbox, Reporter
 from dltrain.sweeps.journal import read_journal
-from dltrain.sweeps.outlook import outlook_of
-from dltrain.sweeps.reports import Mailbox, Reporter
 from dltrain.sweeps.samplers.grid import GridSampler
 from dltrain.sweeps.samplers.optuna_trials import OptunaTrials, quiet_optuna
+from dltrain.sweeps.samplers.outlook import outlook_of
 from dltrain.sweeps.samplers.pruning import Judge, PrunerName, PruningRule
 from dltrain.sweeps.samplers.tpe import TpeSampler
 from dltrain.sweeps.summary.ranking import Criterion

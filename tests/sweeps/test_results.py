@@ -15,7 +15,7 @@ import pytest
 import dltrain as library
 from dltrain.config.groups import config_dir
 from dltrain.sweeps.find import hint_on_sweep
-from dltrain.sweeps.job import JOB_FILES, SweepJob, perform
+from dltrain.sweeps.jobs.job import JOB_FILES, SweepJob, perform
 from dltrain.sweeps.journal import VERSION, Journal
 from dltrain.sweeps.summary import importance
 from dltrain.sweeps.summary.best import best_lines, command_lines, command_of

@@ -19,7 +19,7 @@ from submitit.core.utils import UncompletedJobError
 
 from dltrain.cli import main
 from dltrain.errors import UsageError
-from dltrain.sweeps.job import SweepJob
+from dltrain.sweeps.jobs.job import SweepJob
 from dltrain.sweeps.journal import read_journal
 from dltrain.sweeps.launchers import submitit as submitit_launcher
 from dltrain.sweeps.launchers import submitit_clusters, submitit_job

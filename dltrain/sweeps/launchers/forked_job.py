@@ -14,9 +14,9 @@ from contextlib import suppress
 
 from dltrain.console import safe_streams
 from dltrain.screen import screen_messages
-from dltrain.sweeps.job import SweepJob, perform
+from dltrain.sweeps.jobs.job import SweepJob, perform
+from dltrain.sweeps.jobs.reports import Reporter
 from dltrain.sweeps.launchers.process_groups import ENDING_SIGNALS
-from dltrain.sweeps.reports import Reporter
 
 ORPHAN_SECONDS = 30.0  # for a run to save, when the fork server is gone
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from dltrain.sweeps.job import SweepJob, perform
+from dltrain.sweeps.jobs.job import SweepJob, perform
 from dltrain.sweeps.launchers.launcher import Ended, Launcher, Site
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from dltrain.sweeps.job import SweepJob
+from dltrain.sweeps.jobs.job import SweepJob
 
 Decide = Callable[[int, int, float], str]
 """Called with (number of the job, number of the evaluation, value); returns why to prune, or ""."""
@@ -19,7 +19,7 @@ class Site:
     """The sweep, as a launcher needs to know it.
 
     `folder` is that of the sweep. `decide` judges an evaluation of a job that runs in this process;
-    other processes report through files (`dltrain.sweeps.reports`). `adapts` is True if trials
+    other processes report through files (`dltrain.sweeps.jobs.reports`). `adapts` is True if trials
     depend on the results of earlier ones, so that they should not all start at once.
     """
 
@@ -67,7 +67,7 @@ class Launcher(ABC):
 
     @abstractmethod
     def start(self, job: SweepJob) -> None:
-        """Start a job, which ends by writing its outcome (`dltrain.sweeps.job.perform`)."""
+        """Start a job, which ends by writing its outcome (`dltrain.sweeps.jobs.job.perform`)."""
 
     @abstractmethod
     def wait(self, seconds: float) -> list[Ended]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dltrain.errors import DltrainError
-from dltrain.sweeps.job import INTERRUPTED, SweepJob, outcome_of
+from dltrain.sweeps.jobs.job import INTERRUPTED, SweepJob, outcome_of
 from dltrain.sweeps.launchers import slots
 from dltrain.sweeps.launchers.launcher import Ended, Launcher, Site
 from dltrain.sweeps.launchers.process_groups import group_lives, kill_group

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.errors import UsageError, first_line
-from dltrain.sweeps.job import INTERRUPTED, SweepJob, outcome_of
+from dltrain.sweeps.jobs.job import INTERRUPTED, SweepJob, outcome_of
 from dltrain.sweeps.launchers.launcher import Ended, Launcher, Site
 from dltrain.types import NonNegative, PositiveFloat, PositiveInt
 
@@ -204,9 +204,9 @@ def perform_remotely(text: str, folder: str, path: list[str], variables: dict[st
     sys.path[:] = [*path, *[entry for entry in sys.path if entry not in path]]
     os.environ.update(variables)
     from dltrain.host import Host, hosted_by
-    from dltrain.sweeps.job import perform
-    from dltrain.sweeps.job_output import logged_output
-    from dltrain.sweeps.reports import Reporter
+    from dltrain.sweeps.jobs.job import perform
+    from dltrain.sweeps.jobs.output import logged_output
+    from dltrain.sweeps.jobs.reports import Reporter
 
     job = SweepJob.from_json(text)
     with hosted_by(Host(shows_progress=False, ignores_second_signal=True)), logged_output(job):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dltrain.files import to_json
-from dltrain.sweeps.job import SweepJob
+from dltrain.sweeps.jobs.job import SweepJob
 
 BUFFER_BYTES = 1 << 16
 MIN_WAIT_SECONDS = 0.001

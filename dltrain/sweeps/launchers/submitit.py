@@ -13,7 +13,7 @@ from annotated_types import Ge
 
 from dltrain.errors import UsageError
 from dltrain.files import replace_file, to_json
-from dltrain.sweeps.job import INTERRUPTED, JOB_FILES, SweepJob, outcome_of
+from dltrain.sweeps.jobs.job import INTERRUPTED, JOB_FILES, SweepJob, outcome_of
 from dltrain.sweeps.launchers.launcher import Ended, Launcher, Site
 from dltrain.types import PositiveFloat, PositiveInt
 

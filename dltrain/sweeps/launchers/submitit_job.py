@@ -15,9 +15,9 @@ from submitit.core.utils import UncompletedJobError
 from submitit.helpers import DelayedSubmission
 
 from dltrain.host import Host, hosted_by
-from dltrain.sweeps.job import SweepJob, outcome_of, perform, unfinished, write_outcome
-from dltrain.sweeps.job_output import logged_output
-from dltrain.sweeps.reports import Reporter
+from dltrain.sweeps.jobs.job import SweepJob, outcome_of, perform, unfinished, write_outcome
+from dltrain.sweeps.jobs.output import logged_output
+from dltrain.sweeps.jobs.reports import Reporter
 
 CLUSTER_JOB = Host(shows_progress=False, ignores_second_signal=True)
 SLURM = "slurm"

@@ -11,10 +11,10 @@ from dltrain.errors import UsageError
 from dltrain.runs.identity import identity
 from dltrain.runs.keys import HASH_CHARS
 from dltrain.sweeps.definition import definition, difference_lines
-from dltrain.sweeps.expansion import checked_jobs
-from dltrain.sweeps.objectives import Mode, objectives_of
-from dltrain.sweeps.outlook import outlook_of
+from dltrain.sweeps.samplers.expansion import checked_jobs
+from dltrain.sweeps.samplers.objectives import Mode, objectives_of
 from dltrain.sweeps.samplers.optuna_trials import OptunaTrials, quiet_optuna, require_optuna
+from dltrain.sweeps.samplers.outlook import outlook_of
 from dltrain.sweeps.samplers.pruning import (
     AtLeastTwo,
     Judge,

@@ -14,7 +14,7 @@ from typing import Any
 
 from dltrain.errors import UsageError
 from dltrain.runs.folder import FINISHED
-from dltrain.sweeps.job import PRUNED
+from dltrain.sweeps.jobs.job import PRUNED
 from dltrain.sweeps.samplers.dimensions import Value
 from dltrain.sweeps.summary.ranking import Criterion
 from dltrain.sweeps.trial import Trial

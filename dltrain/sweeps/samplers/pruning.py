@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from dltrain.errors import ConfigError
 from dltrain.report.text import number
-from dltrain.sweeps.objectives import VAL
+from dltrain.sweeps.samplers.objectives import VAL
 from dltrain.sweeps.samplers.optuna_trials import OptunaTrials
 from dltrain.sweeps.summary.ranking import Criterion
 from dltrain.sweeps.trial import Trial

@@ -22,10 +22,10 @@ from dltrain.config.overrides import raise_problems
 from dltrain.errors import UsageError
 from dltrain.runs.identity import identity
 from dltrain.runs.keys import HASH_CHARS
-from dltrain.sweeps.objectives import Mode, objectives_of
-from dltrain.sweeps.outlook import outlook_of
 from dltrain.sweeps.samplers.dimensions import Continuous, Dimension, Value
+from dltrain.sweeps.samplers.objectives import Mode, objectives_of
 from dltrain.sweeps.samplers.optuna_trials import OptunaTrials, quiet_optuna, require_optuna
+from dltrain.sweeps.samplers.outlook import outlook_of
 from dltrain.sweeps.samplers.pruning import (
     AtLeastTwo,
     Judge,

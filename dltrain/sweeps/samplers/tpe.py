@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dltrain.sweeps.objectives import Mode
+from dltrain.sweeps.samplers.objectives import Mode
 from dltrain.sweeps.samplers.pruning import AtLeastTwo, NonNegativeInt, PrunerName
 from dltrain.sweeps.samplers.search import SearchSampler
 from dltrain.sweeps.samplers.space import Values

@@ -8,8 +8,8 @@ from typing import Any
 
 from dltrain.runs.comparison.groups import OVER
 from dltrain.runs.folder import FINISHED
-from dltrain.sweeps.groups import groups_report
 from dltrain.sweeps.names import label_of, values_by_key
+from dltrain.sweeps.summary.groups import groups_report
 from dltrain.sweeps.trial import Row
 
 log = logging.getLogger("dltrain")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dltrain.report.text import duration, number
 from dltrain.runs.folder import FINISHED
-from dltrain.sweeps.job import JOB_FILES
+from dltrain.sweeps.jobs.job import JOB_FILES
 from dltrain.sweeps.names import values_by_key
 from dltrain.sweeps.summary.csv_file import RESULTS_CSV
 from dltrain.sweeps.summary.ranking import Criterion, best_rows

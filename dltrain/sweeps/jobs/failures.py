@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 
-from dltrain.sweeps.job import SweepJob
+from dltrain.sweeps.jobs.job import SweepJob
 
 log = logging.getLogger("dltrain")
 MAX_LOG_LINES = 12

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dltrain.console import STDERR, STDOUT
 from dltrain.screen import screen_messages
-from dltrain.sweeps.job import SweepJob
+from dltrain.sweeps.jobs.job import SweepJob
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Literal
 
 from dltrain.engine import Direction
 from dltrain.errors import ConfigError
-from dltrain.sweeps.outlook import Outlook
+from dltrain.sweeps.samplers.outlook import Outlook
 from dltrain.sweeps.summary.ranking import SECONDS, Criterion
 
 VAL = "val/"

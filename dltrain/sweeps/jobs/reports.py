@@ -17,7 +17,7 @@ from typing import Any
 
 from dltrain.files import to_json
 from dltrain.runs.folder import append_whole
-from dltrain.sweeps.job import JOB_FILES, SweepJob
+from dltrain.sweeps.jobs.job import JOB_FILES, SweepJob
 
 log = logging.getLogger("dltrain")
 ANSWER_SECONDS = 10.0  # after which a job continues without an answer
