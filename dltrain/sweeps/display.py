@@ -9,6 +9,8 @@ from typing import Any
 
 from dltrain.host import current_host
 from dltrain.report.text import counted_noun
+from dltrain.runs.comparison.groups import OVER
+from dltrain.runs.identity import FOLD_KEY
 from dltrain.shell import setting, shell_word
 from dltrain.sweeps.jobs.job import ENDED, INTERRUPTED
 from dltrain.sweeps.samplers.sampler import Sampler
@@ -148,7 +150,7 @@ class Display:
         importance = self.importance(rows, criteria)
         lines = [f"\n{self.folder}", *self.table_lines(rows, criteria)]
         lines += failed_lines(self.folder, rows)
-        lines += best_lines(rows, criteria)
+        lines += self.best_lines(rows, criteria)
         if importance is not None:
             lines += importance.lines()
         lines += self.file_lines()
@@ -161,6 +163,13 @@ class Display:
             "best": best_outcome(rows, criteria),
             "importance": dict(importance.shares) if importance is not None else {},
         }
+
+    def best_lines(self, rows: list[Row], criteria: list[Criterion]) -> list[str]:
+        """Return lines on the best trial; runs that differ only in their fold have no best one."""
+        swept = set(self.sampler.swept)
+        if FOLD_KEY in swept and swept <= set(OVER):
+            return ["no best trial: the runs differ only in their fold or seed; their mean counts"]
+        return best_lines(rows, criteria)
 
     def resume_lines(self, rows: list[Row]) -> list[str]:
         """Return the command that completes the sweep, with the number of trials left, if any.

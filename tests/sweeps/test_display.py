@@ -326,3 +326,29 @@ def test_the_command_that_completes_the_sweep(
     ]
     lines = Display(Path("outputs/x"), opened).resume_lines(rows)
     assert lines == ([line] if line else [])
+
+
+@pytest.mark.parametrize(
+    ("swept", "has_best"),
+    [
+        (["dataset.fold"], False),
+        (["seed", "dataset.fold"], False),
+        (["seed"], True),
+        (["model", "dataset.fold"], True),
+    ],
+)
+def test_an_easy_fold_is_no_best_trial(swept: list[str], has_best: bool) -> None:
+    """Runs that differ only in their fold are averaged, not compared."""
+    opened = sampler()
+    opened.swept = swept
+    row = {
+        "job": 0,
+        "overrides": [],
+        "status": "completed",
+        "metrics": {"val/accuracy": 0.5},
+        "best": {"metric": "val/accuracy", "value": 0.5, "mode": "max"},
+        "run": "outputs/x/0",
+    }
+    lines = Display(Path("outputs/x"), opened).best_lines([row], [ACCURACY])
+    assert lines[0].startswith("best trial 0") is has_best
+    assert ("differ only in their fold" in lines[0]) is not has_best

@@ -9,6 +9,8 @@ from dltrain.data.held_out.groups import Groups
 from dltrain.errors import InputError
 from dltrain.rng import keyed
 
+MIN_FOLDS = 2
+
 
 def held_out_mask(
     targets: Tensor,
@@ -44,14 +46,29 @@ def fold_numbers(targets: Tensor, folds: int, seed: int, groups: Groups | None =
     samples stay together. What is left over of each class goes to other folds.
 
     Raises:
-        InputError: there are fewer groups than folds.
+        InputError: there are fewer groups than folds, or so few samples that a fold has none.
     """
     if groups is not None:
         return groups.deal(class_numbers(targets), folds, seed)
     numbers = torch.zeros(len(targets), dtype=torch.int64)
+    largest = 0
     for label, order in shuffled_classes(class_numbers(targets), seed):
         numbers[order] = (torch.arange(len(order)) - label) % folds
+        largest = max(largest, len(order))
+    if len(numbers.unique()) < folds:
+        raise InputError(too_many_folds(folds, len(targets), largest))
     return numbers
+
+
+def too_many_folds(folds: int, samples: int, largest_class: int) -> str:
+    """Return the message for folds without samples; a class that large has some in each fold."""
+    advice = "add data, or leave out dataset.folds"
+    if largest_class >= MIN_FOLDS:
+        advice = f"set dataset.folds={largest_class} or fewer"
+    return (
+        f"dataset.folds={folds}: {samples:,} training samples are too few, some folds would have "
+        f"none: {advice}"
+    )
 
 
 def class_numbers(targets: Tensor) -> Tensor:

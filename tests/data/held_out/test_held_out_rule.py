@@ -192,3 +192,22 @@ def test_too_few_groups_are_refused_with_their_number() -> None:
     classes, groups = grouped(5)
     with pytest.raises(InputError, match=r"only 1 group is left, of 5 samples \(p0\)"):
         held_out_mask(classes, 0.1, 0, groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("targets", "folds", "advice"),
+    [
+        (torch.zeros(9), 10, "set dataset.folds=9 or fewer"),
+        (torch.tensor([0] * 5 + [1] * 5), 8, "set dataset.folds=5 or fewer"),  # 2 would be empty
+        (torch.arange(3) * 3, 3, "add data, or leave out dataset.folds"),
+    ],
+)
+def test_folds_without_samples_are_refused(targets: Tensor, folds: int, advice: str) -> None:
+    """A fold without samples would be a run that is validated on nothing."""
+    with pytest.raises(InputError, match=rf"dataset.folds={folds}: {len(targets)} .*{advice}"):
+        fold_numbers(targets, folds, seed=0)
+
+
+def test_every_fold_of_the_advised_number_has_samples() -> None:
+    numbers = fold_numbers(torch.tensor([0] * 5 + [1] * 5), 5, seed=0)
+    assert numbers.bincount(minlength=5).tolist() == [2] * 5
