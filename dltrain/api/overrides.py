@@ -25,7 +25,8 @@ def overrides_of(parts: tuple[str | Mapping[str, Any], ...], named: Mapping[str,
 
     A mapping may be nested: {"optimizer": {"lr": 1e-3}} is optimizer.lr=0.001. A class stands for
     a node with it as the target, and names its package as a plugin: whoever passes an object has
-    imported its code already.
+    imported its code already. A class as a keyword argument comes first, so that texts before it
+    can set its arguments: "model.width=8", model=Net.
 
     Raises:
         UsageError: A part is neither a text nor a mapping.
@@ -33,7 +34,9 @@ def overrides_of(parts: tuple[str | Mapping[str, Any], ...], named: Mapping[str,
     """
     overrides: list[str] = []
     plugins: list[str] = []
-    for part in (*parts, named):
+    classes = classes_first(parts, named)
+    others = {key: value for key, value in named.items() if key not in classes}
+    for part in (classes, *parts, others):
         if isinstance(part, str):
             overrides.append(part)
         elif isinstance(part, Mapping):
@@ -46,6 +49,19 @@ def overrides_of(parts: tuple[str | Mapping[str, Any], ...], named: Mapping[str,
                 "such as {'model': 'cnn'}"
             )
     return with_plugins(overrides, plugins)
+
+
+def classes_first(
+    parts: tuple[str | Mapping[str, Any], ...], named: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the keyword arguments that are classes, whose keys no earlier part sets itself."""
+    keys: set[str] = set()
+    for part in parts:
+        if isinstance(part, str):
+            keys.add(part.partition("=")[0].lstrip("+"))
+        elif isinstance(part, Mapping):
+            keys |= set(part)
+    return {k: v for k, v in named.items() if inspect.isclass(v) and k not in keys}
 
 
 def override_of(key: str, value: Any) -> str:

@@ -117,6 +117,21 @@ def test_a_class_is_a_target_and_names_its_package() -> None:
     assert plugins_in([]) == ()
 
 
+def test_texts_set_arguments_of_a_class_that_follows_by_name() -> None:
+    """A node would replace what was set in it before; the class comes first."""
+    net = f"model={{_target_:{__name__}.Net}}"
+    overrides = overrides_of(("seed=1", "model.width=4,8"), {"model": Net, "name": "x"})
+    assert overrides == [f"plugins=[{__name__}]", net, "seed=1", "model.width=4,8", "name=x"]
+    # what sets the same key before it stays before it: the class counts
+    assert overrides_of(("model=cnn",), {"model": Net})[1:] == ["model=cnn", net]
+
+
+def test_a_sweep_over_an_argument_of_a_class_of_the_program() -> None:
+    texts = ("dataset=digits", "debug=smoke", "callbacks=quiet", "model.width=4,8")
+    sweep = library.sweep(*texts, model=Net)
+    assert [run.config["model"]["width"] for run in sweep.runs] == [4, 8]
+
+
 @pytest.mark.parametrize("part", [3, ["model=cnn"], None, {3: "a"}], ids=repr)
 def test_what_is_no_setting_is_refused(part: Any) -> None:
     with pytest.raises(library.UsageError, match="expected a text"):
