@@ -316,6 +316,9 @@ def test_a_metric_has_the_direction_that_it_declares(
     [
         ("val/acuracy", None, r"sweep.metric=val/acuracy .*not one of the metrics: val/accuracy.*"),
         ("accuracy", None, "val/loss, test/accuracy"),
+        ("accuracy", None, r"did you mean val/accuracy\?"),
+        ("val/acc", None, r"did you mean val/accuracy\?"),  # not val/auroc
+        ("val/los", None, r"did you mean val/loss\?"),
         (["val/loss", "nothing"], None, "sweep.metric=nothing .*train/loss, .*seconds"),
         (["val/loss", "val/loss"], None, "names a metric twice"),
         ("val/loss", ["min", "max"], "a direction for each of 1 metrics"),
@@ -327,6 +330,17 @@ def test_unknown_metrics_are_refused_with_those_that_are_known(
 ) -> None:
     with pytest.raises(ConfigError, match=answer):
         opened(metric, mode)
+
+
+@pytest.mark.parametrize(
+    ("metric", "warns"), [("test/accuracy", True), ("val/accuracy", False), ("seconds", False)]
+)
+def test_a_choice_by_the_test_set_is_logged(
+    caplog: pytest.LogCaptureFixture, metric: str, warns: bool
+) -> None:
+    opened(metric)
+    assert ("test/accuracy chooses by the test set" in caplog.text) is warns
+    assert ("val/accuracy chooses without it" in caplog.text) is warns
 
 
 def test_a_metric_without_a_direction_asks_for_one() -> None:

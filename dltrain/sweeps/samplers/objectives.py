@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Literal
 
+from dltrain.config.suggestions.spelling import close_matches
 from dltrain.engine import Direction
 from dltrain.errors import ConfigError
 from dltrain.sweeps.samplers.outlook import Outlook
 from dltrain.sweeps.summary.ranking import SECONDS, Criterion
 
+log = logging.getLogger("dltrain")
 VAL = "val/"
 TEST = "test/"
 TRAIN = "train/"
@@ -44,7 +47,18 @@ def objectives_of(
             problems.append((f"sweep.metric={name}", str(e)))
     if problems:
         raise ConfigError(problems)
+    warn_of_tests(names, outlook)
     return objectives
+
+
+def warn_of_tests(names: Sequence[str], outlook: Outlook) -> None:
+    """Log that a trial chosen by the test set has no test result that one could report."""
+    for name in names:
+        if name.startswith(TEST) and outlook.watch.startswith(VAL):
+            log.warning(
+                f"sweep.metric={name} chooses by the test set: the best trial's {name} is then "
+                f"better than on new data; {name.replace(TEST, VAL, 1)} chooses without it"
+            )
 
 
 def as_list(value: str | Sequence[str] | None) -> list[str]:
@@ -88,7 +102,10 @@ def declared_direction(name: str, outlook: Outlook) -> Direction:
         return outlook.mode
     known = known_metrics(outlook)
     if name not in known:
-        raise ValueError(f"is not one of the metrics: {', '.join(known)}")
+        longer = [one for one in known if one.startswith(name) or one.endswith(f"/{name}")]
+        close = longer + close_matches(name, known)
+        question = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"is not one of the metrics: {', '.join(known)}{question}")
     direction = known[name]
     if direction is None:
         raise ValueError(
