@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from dltrain.report.text import counted_noun
 from dltrain.sweeps.jobs.failures import print_last_words
 from dltrain.sweeps.jobs.job import (
     ENDED,
@@ -259,7 +260,8 @@ class Coordinator:
         """Ask the running jobs to save and end, and note that they were interrupted."""
         self.signal = stopping.number or interruption(self.rows())
         if self.running:
-            log.info(f"{len(self.running)} running jobs save and end; another signal kills them")
+            jobs = counted_noun(len(self.running), "running job")
+            log.info(f"waiting for {jobs} to save and end; another signal kills what runs")
         self.launcher.interrupt(self.signal)
         end = time.monotonic() + GRACE_SECONDS
         while self.running and stopping.count < 2 and time.monotonic() < end:

@@ -63,7 +63,8 @@ class Display:
         self.to_repeat = {number for number, trial in trials.items() if not trial.is_done}
         self.rows = [trial.row for trial in trials.values() if trial.is_done and trial.row]
         keys = ", ".join(self.sampler.swept) or "no key"
-        log.info(f"{self.folder}: {self.sampler.total()} jobs over {keys}")
+        jobs = counted_noun(self.sampler.total(), "job")
+        log.info(f"{self.folder}: {jobs} over {keys}")
         if current_host().shows_progress and can_redraw() and not self.jobs_print:
             self.live = LiveScreen()
 

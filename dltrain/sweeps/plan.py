@@ -137,11 +137,19 @@ def base_configuration(own: list[str], of_runs: list[str]) -> Composed:
     It has the overrides of the runs that are not swept. What is wrong with those is found when
     the configurations of the trials are checked.
     """
+    require_one_value(own)
     parsed, _ = parse(of_runs, sweep=True)
     fixed = [override.input_line for override in parsed if not override.is_sweep_override()]
     base = compose([*own, *fixed])
     raise_problems([problem for problem in problems_of(base) if is_own(problem[0])])
     return base
+
+
+def require_one_value(own: list[str]) -> None:
+    """Raise ConfigError for settings of the sweep itself that have several values."""
+    parsed, _ = parse(own, sweep=True)
+    swept = [override.input_line for override in parsed if override.is_sweep_override()]
+    raise_problems([(text, "is a setting of the sweep: give it one value") for text in swept])
 
 
 def is_own(text: str) -> bool:

@@ -180,7 +180,7 @@ def run_trials(
         display.close()
     options.outcome.update({"sweep": str(folder), "jobs": rows})
     options.outcome.update(display.finish(rows))
-    if not interruption(rows):
+    if not interruption(rows) and not plan.first.config["debug"]:  # fake data has no folds
         options.outcome.update(write_predictions(folder, rows, plan.sampler.swept))
     if coordinator.signal and not interruption(rows):  # it arrived while no job was running
         raise Interrupted(coordinator.signal)

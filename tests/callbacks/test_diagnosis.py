@@ -268,14 +268,15 @@ def test_a_sweep_shows_where_the_gradient_vanishes(dltrain) -> None:
     assert 0.1 < ratios[3] < 100
     table = outcome.out.partition(f"\n{outcome.json['sweep']}\n")[2].splitlines()
     header = [
+        "val/accuracy",
         "test/accuracy",
         "test/loss",
         "train/gradient_ratio",
         "train/dead_units",
         "train/saturated_units",
     ]
-    assert table[0].split()[4:9] == header
-    assert [line.split()[7] == "-" for line in table[1:5]] == [True, True, False, False]
+    assert table[0].split()[4:10] == header
+    assert [line.split()[8] == "-" for line in table[1:5]] == [True, True, False, False]
     assert not any(math.isnan(ratio) for ratio in ratios)
 
 

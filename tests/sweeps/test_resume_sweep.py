@@ -389,3 +389,16 @@ def test_a_sweep_that_was_moved_has_its_runs_where_they_are(
     again = dltrain("resume", "elsewhere/swept", "--json")
     assert [row["run"] for row in again.json["jobs"]] == ["elsewhere/swept/0", "elsewhere/swept/1"]
     assert (tmp_path / "elsewhere/swept/curves.png").is_file()
+
+
+def test_settings_of_the_sweep_have_one_value(dltrain: Command) -> None:
+    outcome = dltrain("-m", *TINY, "launcher=local", "launcher.jobs=1,2", "sweep=random,tpe")
+    assert outcome.code == 2
+    assert "launcher.jobs=1,2  is a setting of the sweep: give it one value" in outcome.err
+    assert "sweep=random,tpe" in outcome.err
+
+
+def test_the_runs_of_a_sweep_are_listed(begun: Path, dltrain: Command) -> None:
+    outcome = dltrain("runs", str(begun), "--json")
+    assert outcome.code == 0
+    assert [row["run"] for row in outcome.json["runs"]] == [str(begun / "0")]

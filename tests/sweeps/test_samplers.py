@@ -241,7 +241,7 @@ def test_a_trial_outside_the_space_is_refused() -> None:
         (["model=mlp,nothing", "optimizer.lr=interval(0.1,1)"], ["nothing"]),
         (
             ["dataset.batch_size=interval(8,64)"],
-            ["needs an integer; type dataset.batch_size=int(interval(8,64))"],
+            ['needs an integer; type "dataset.batch_size=int(interval(8,64))"'],
         ),
     ],
 )

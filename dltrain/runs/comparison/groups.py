@@ -12,6 +12,7 @@ from dltrain.statistics import Summary, summarize
 SEED = "seed"
 OVER = (SEED, FOLD_KEY)  # the keys whose values make the runs of a group
 BEST = "best "  # before the watched metric: its best evaluation counts, not the last
+LEARNING = "mean train/return"  # over the whole training: what an agent got while it learned
 INSTEAD = {"test/mse": ("test/rmse", "test/r2")}  # in the unit of the data, if a run has them
 
 Unit = Hashable  # the seed of a run, its fold, or both
@@ -84,12 +85,13 @@ def by_metric(runs: Mapping[Unit, Mapping[str, float]]) -> dict[str, dict[Unit, 
 def main_metrics(watched: str, known: Collection[str], folds: bool = False) -> list[str]:
     """Return the main metrics among the known ones: those of the test, then the best watched one.
 
-    Those of the test are the watched metric on the test samples, or `INSTEAD` of it. With `folds`
-    the watched one is first: over all folds it is of samples that no run was trained on.
+    Of agents the mean return while they learned follows. Those of the test are the watched metric
+    on the test samples, or `INSTEAD` of it. With `folds` the watched one is first: over all folds
+    it is of samples that no run was trained on.
     """
     test = f"test/{watched.partition('/')[2]}"
     shown = [name for name in INSTEAD.get(test, (test,)) if name in known]
-    names = [*(shown or [test]), f"{BEST}{watched}"]
+    names = [*(shown or [test]), f"{BEST}{watched}", LEARNING]
     if folds:
         names.reverse()
     return [name for name in names if name in known]

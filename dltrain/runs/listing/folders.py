@@ -10,6 +10,7 @@ from pathlib import Path
 from dltrain.runs.folder import CONFIG, MANIFEST, METRICS, RESULTS
 from dltrain.runs.lock import OWNER, is_locked
 
+SWEEP_RECORD = "sweep.jsonl"  # in the folder of a sweep
 SWEEP_SUFFIX = "_sweep"  # of the folder of a sweep, which holds the folders of its jobs
 ABSENT = "-"  # in a signature: the file does not exist
 UNREADABLE = "?"  # in a signature: the file system refuses to tell
@@ -31,8 +32,12 @@ class FoundFolder:
 def run_folders(root: Path) -> Iterator[FoundFolder]:
     """Yield the folder of every run under `root`, jobs of sweeps included.
 
-    Hidden folders, such as the trash, are left out.
+    Hidden folders, such as the trash, are left out. `root` may be the folder of a sweep.
     """
+    if stamp(f"{root}/{SWEEP_RECORD}") != ABSENT:
+        for job in _folders_in(f"{root}"):
+            yield from _run_at(root, job)
+        return
     for date in _folders_in(f"{root}"):
         for name in _folders_in(f"{root}/{date}"):
             path = f"{date}/{name}"

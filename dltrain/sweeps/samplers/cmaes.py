@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from dltrain.errors import ConfigError, UsageError
+from dltrain.shell import shell_word
 from dltrain.sweeps.samplers.dimensions import Choices
 from dltrain.sweeps.samplers.search import SearchSampler
 
@@ -35,7 +36,8 @@ class CmaEsSampler(SearchSampler):
         dimensions = self.searched.dimensions
         choices = [one.name for one in dimensions if isinstance(one, Choices)]
         if len(choices) == len(dimensions):
-            why = "searches numbers, such as optimizer.lr=interval(1e-4,1e-1); use sweep=tpe"
+            example = shell_word("optimizer.lr=interval(1e-4,1e-1)")
+            why = f"searches numbers, such as {example}; use sweep=tpe"
             raise ConfigError([("sweep=cmaes", why)])
         if choices:
             log.warning(f"sweep=cmaes draws {', '.join(choices)} at random; sweep=tpe searches it")

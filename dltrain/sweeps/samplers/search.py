@@ -22,6 +22,7 @@ from dltrain.config.overrides import raise_problems
 from dltrain.errors import UsageError
 from dltrain.runs.identity import identity
 from dltrain.runs.keys import HASH_CHARS
+from dltrain.shell import shell_word
 from dltrain.sweeps.samplers.dimensions import Continuous, Dimension, Value
 from dltrain.sweeps.samplers.objectives import Mode, objectives_of
 from dltrain.sweeps.samplers.optuna_trials import OptunaTrials, quiet_optuna, require_optuna
@@ -268,7 +269,8 @@ def hints_for_integers(space: Space, composed: Composed) -> list[tuple[str, str]
         if isinstance(dimension, Continuous) and takes_integers(composed, dimension.key):
             ends = f"{dimension.low:g},{dimension.high:g}"
             typed = f"{dimension.key}=interval({ends})"
-            why = f"needs an integer; type {dimension.key}=int(interval({ends}))"
+            meant = shell_word(f"{dimension.key}=int(interval({ends}))")
+            why = f"needs an integer; type {meant}"
             problems.append((typed, why))
     return problems
 

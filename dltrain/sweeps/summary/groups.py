@@ -12,6 +12,7 @@ from dltrain.report.text import number, table
 from dltrain.runs.comparison.comparable import Scored, compared
 from dltrain.runs.comparison.groups import (
     BEST,
+    LEARNING,
     OVER,
     RunGroup,
     Unit,
@@ -31,6 +32,7 @@ from dltrain.sweeps.names import label_of, values_by_key
 
 ALL = "all"  # the label of the only group
 NOTHING = "-"  # in a cell without a value
+RETURN = "train/return"  # of the episodes in which an agent learns
 SPLITS = ("val/", "test/")  # of the metrics that are summarized
 Row = Mapping[str, Any]
 
@@ -123,7 +125,17 @@ def scores_of(row: Row) -> dict[str, float]:
     best = row.get("best") or {}
     if best:
         scores[f"{BEST}{best['metric']}"] = best.get("value")
+    if RETURN in metrics:
+        scores[LEARNING] = mean_in_training(Path(row.get("run", "")), RETURN)
     return {name: value for name, value in scores.items() if is_finite(value)}
+
+
+def mean_in_training(run: Path, metric: str) -> float | None:
+    """Return the mean of a metric over all records of a run; None without any."""
+    from dltrain.report import curves
+
+    values = list(curves.series(run, metric).values())
+    return sum(values) / len(values) if values else None
 
 
 def is_finite(value: float | None) -> bool:
