@@ -77,8 +77,7 @@ class Display:
             self.draw(self.live)
         else:
             blank = "\n" if self.jobs_print else ""
-            place = f"[{trial.number + 1}/{self.sampler.total()}]"
-            log.info(f"{blank}{place} {' '.join(trial.overrides)}")
+            log.info(f"{blank}trial {trial.number} starts  {' '.join(trial.overrides)}")
 
     def ended(self, rows: list[Row], row: Row) -> None:
         """Show the end of a trial; `rows` are those of all trials so far."""

@@ -115,18 +115,18 @@ def test_a_line_has_the_result_and_the_best_one_so_far(tmp_path: Path) -> None:
     rows = [row(0, 0.5), row(1, 0.9), row(2, 0.7)]
     swept = ["model", "optimizer.lr"]
     assert ended_line(tmp_path, rows, rows[2], 24, swept, [ACCURACY]) == (
-        "[3/24 ended] trial 2 completed  val/accuracy 0.7100 (best so far 0.9100, trial 1)  "
+        "[3/24] trial 2 completed  val/accuracy 0.7100 (best so far 0.9100, trial 1)  "
         "12.0 s  model=model2 optimizer.lr=0.2"
     )
     pruned = row(3, 0.2, "pruned", reason="pruned after evaluation 2")
     text = ended_line(tmp_path, [*rows, pruned], pruned, 24, swept, [ACCURACY])
-    assert text.startswith("[4/24 ended] trial 3 pruned after evaluation 2  val/accuracy")
+    assert text.startswith("[4/24] trial 3 pruned after evaluation 2  val/accuracy")
 
 
 def test_a_trial_that_failed_shows_its_reason_and_its_log(tmp_path: Path) -> None:
     failed = row(4, None, "failed", reason="killed by SIGKILL\nmore")
     text = ended_line(tmp_path, [failed], failed, 5, ["model"], [])
-    assert text == "[1/5 ended] trial 4 failed: killed by SIGKILL  model=model4"
+    assert text == "[1/5] trial 4 failed: killed by SIGKILL  model=model4"
     assert failed_lines(tmp_path, [failed]) == []
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "4.log").touch()
@@ -245,7 +245,7 @@ def test_trials_that_a_resume_repeats_have_not_ended(
     display.started(trials[0])
     rows[0] = row(0, 0.7)
     display.ended(rows, rows[0])
-    assert caplog.messages[-1].startswith("[2/4 ended] trial 0 completed")
+    assert caplog.messages[-1].startswith("[2/4] trial 0 completed")
     counts = display.so_far(None, 10).split("\n")[-1]
     assert counts.startswith("2/4 completed, ")
     assert "failed" not in counts
@@ -265,9 +265,9 @@ def test_in_a_pipe_each_trial_is_a_line(
         display.ended(rows[: results["job"] + 1], results)
     display.close()
     assert display.live is None
-    ends = [message for message in caplog.messages if "ended]" in message]
+    ends = [message for message in caplog.messages if message.startswith("[")]
     assert len(ends) == 2
-    assert ends[1].startswith("[2/3 ended] trial 1 completed  val/accuracy 0.9100 (best so far")
+    assert ends[1].startswith("[2/3] trial 1 completed  val/accuracy 0.9100 (best so far")
     assert capsys.readouterr().out == ""
     assert "\n" not in "".join(ends)
 

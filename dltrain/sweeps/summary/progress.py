@@ -50,7 +50,7 @@ def ended_line(
 ) -> str:
     """Return the line of a trial that has ended, with the best value so far."""
     parts = [
-        f"[{len(rows)}/{total} ended] trial {row['job']} {row['status']}{reason_suffix(row)}",
+        f"[{len(rows)}/{total}] trial {row['job']} {row['status']}{reason_suffix(row)}",
         figures_text(rows, row, criteria),
         seconds_text(row),
         swept_settings(row, swept),
