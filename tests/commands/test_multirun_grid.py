@@ -30,7 +30,8 @@ def test_a_run_that_stands_twice_is_trained_once(
     trained = [json.loads((Path(job["run"]) / "manifest.json").read_text())["seed"] for job in jobs]
     assert trained == seeds
     assert said in outcome.out
-    assert f"{len(seeds)} jobs over" in outcome.out
+    noun = "job" if len(seeds) == 1 else "jobs"
+    assert f"{len(seeds)} {noun} over" in outcome.out
     assert ("95 % interval" in outcome.out) == (len(seeds) > 1)
 
 
