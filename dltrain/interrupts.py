@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 from dltrain.errors import StoppedBySignal, ending_signals
 
@@ -29,12 +30,19 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 @contextmanager
 def raised_signals() -> Iterator[None]:
     """Raise signals that end a program in the block, if this is the main thread."""
+    with handled_signals(interrupt):
+        yield
+
+
+@contextmanager
+def handled_signals(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Pass signals that end a program to a handler in the block, if this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, interrupt) for number in ending_signals()}
+    previous = {number: signal.signal(number, handler) for number in ending_signals()}
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, earlier in previous.items():
+            signal.signal(number, earlier)

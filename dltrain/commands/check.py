@@ -40,7 +40,8 @@ def check(options: Options) -> None:
     composed = compose(options.overrides)
     if wants_all_folds(composed.config):
         composed = compose([*options.overrides, f"{FOLD_KEY}=0"])
-        log.info(f"{composed.config['dataset'][FOLDS]} folds are {FOLD_KEY}=0 and so on; this is 0")
+        folds = composed.config["dataset"][FOLDS]
+        log.info(f"dataset.folds={folds} trains {folds} runs; this is the check of {FOLD_KEY}=0")
     raise_all(composed)
     data = configured_data(composed)
     content = report_content(data, composed, options)

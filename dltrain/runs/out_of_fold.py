@@ -93,7 +93,7 @@ def runs_by_fold(runs: Sequence[RunFolder], overrides: list[str]) -> dict[int, R
     if missing:
         numbers = ", ".join(map(str, missing))
         raise UsageError(
-            f"out-of-fold predictions need a run of every fold; there is none of fold {numbers}"
+            f"out-of-fold predictions need a run of every fold: no run has fold {numbers}"
         )
     return by_fold
 

@@ -30,16 +30,21 @@ def find_sweep(options: Options) -> tuple[Path, list[str]] | None:
     name = options.names[0]
     if (Path(name) / JOURNAL).is_file():
         return Path(name), options.overrides
-    matches = [sweep for sweep in all_sweeps(root) if name in sweep.relative_to(root).as_posix()]
-    if not matches:
+    matches = [sweep for sweep in all_sweeps(root) if is_in_path(name, sweep, root)]
+    others_match = any(
+        is_in_path(name, run, root) for run in all_runs(root) if run.parent not in matches
+    )
+    if not matches or others_match:
         return None
-    for run in all_runs(root):
-        if run.parent not in matches and name in run.relative_to(root).as_posix():
-            return None
     if len(matches) > 1:
         candidates = "\n".join(f"  {sweep}" for sweep in matches[-MAX_CANDIDATES:])
         raise InputError(f"{name!r} could be any of {len(matches)} sweeps; name one\n{candidates}")
     return matches[0], others
+
+
+def is_in_path(name: str, folder: Path, root: Path) -> bool:
+    """Tell if a folder's path below the root contains a name."""
+    return name in folder.relative_to(root).as_posix()
 
 
 def all_sweeps(root: Path) -> list[Path]:

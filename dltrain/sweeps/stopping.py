@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import signal
-import threading
+from contextlib import ExitStack
 from types import FrameType
-from typing import Any
 
-from dltrain.errors import ending_signals
+from dltrain.interrupts import handled_signals
 
 
 class Stopping:
@@ -22,18 +21,14 @@ class Stopping:
     def __init__(self) -> None:
         self.number = 0
         self.count = 0
-        self.previous_handlers: dict[int, Any] = {}
+        self.stack = ExitStack()
 
     def __enter__(self) -> Stopping:
-        if threading.current_thread() is threading.main_thread():
-            for number in ending_signals():
-                self.previous_handlers[number] = signal.signal(number, self.handle)
+        self.stack.enter_context(handled_signals(self.handle))
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for number, handler in self.previous_handlers.items():
-            signal.signal(number, handler)
-        self.previous_handlers = {}
+        self.stack.close()
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Count a signal."""

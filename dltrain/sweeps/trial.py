@@ -59,7 +59,9 @@ def trials_of(events: list[Event], folder: Path) -> dict[int, Trial]:
     for line, event in enumerate(events, start=1):
         number = event.get("number")
         if event["event"] in OF_TRIALS and number not in trials:
-            raise InputError(f"{folder / JOURNAL}:{line}: there is no trial {number} before it")
+            raise InputError(
+                f"{folder / JOURNAL}:{line}: trial {number} has not begun before this line"
+            )
         if event["event"] == "trial":
             if number != len(trials):
                 raise InputError(

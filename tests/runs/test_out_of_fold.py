@@ -161,7 +161,7 @@ def test_runs_that_are_not_those_of_all_folds_are_refused(train: Train, dltrain)
     people()
     runs = train(*TABLE)
     out = Path("oof.csv")
-    with pytest.raises(UsageError, match=r"need a run of every fold; there is none of fold 1$"):
+    with pytest.raises(UsageError, match=r"need a run of every fold: no run has fold 1$"):
         write_out_of_fold([runs[0], runs[2]], out)
     with pytest.raises(UsageError, match="are both of fold 1"):
         write_out_of_fold([*runs, runs[1]], out)

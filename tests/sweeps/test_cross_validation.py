@@ -131,7 +131,7 @@ def test_several_numbers_of_folds_are_refused(folds: str, dltrain: Command) -> N
 def test_check_shows_the_first_fold(dltrain: Command) -> None:
     outcome = dltrain("check", "model=perceptron", "dataset.folds=3", "--data")
     assert outcome.code == 0, outcome.err
-    assert "3 folds are dataset.fold=0 and so on; this is 0" in outcome.out
+    assert "dataset.folds=3 trains 3 runs; this is the check of dataset.fold=0" in outcome.out
 
 
 def test_from_python(capfd: pytest.CaptureFixture[str]) -> None:

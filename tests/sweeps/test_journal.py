@@ -134,7 +134,7 @@ def test_an_event_of_another_shape_is_an_error_with_its_line(
 
 def test_an_event_of_an_unknown_trial_is_an_error_with_its_line(sweep: Path) -> None:
     Journal(sweep).append("start", number=7)
-    with pytest.raises(InputError, match=r"sweep\.jsonl:8: there is no trial 7 before it"):
+    with pytest.raises(InputError, match=r"sweep\.jsonl:8: trial 7 has not begun before this line"):
         trials_of(read_journal(sweep), sweep)
 
 

@@ -182,7 +182,7 @@ def p_text(name: str, p: float | None) -> str:
 
 
 def rest_of(contrasts: Sequence[Contrast]) -> list[str]:
-    """Return a sentence that counts the groups of which no sentence is written."""
+    """Return a sentence that counts the groups without a sentence of their own."""
     if not contrasts:
         return []
     noise = sum(contrast.is_noise for contrast in contrasts)

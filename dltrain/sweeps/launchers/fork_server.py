@@ -80,11 +80,10 @@ class Server:
         """Answer requests until there can be none any more; then end all jobs."""
         signal.set_wakeup_fd(self.wakeup_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        try:
+        # the program may end while it is sent an answer
+        with suppress(BrokenPipeError, ConnectionResetError):
             while self.read_requests():
                 self.note_ends()
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the program has ended while it was sent an answer
         self.end_all()
 
     def read_requests(self) -> bool:

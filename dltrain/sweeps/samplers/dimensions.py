@@ -34,7 +34,7 @@ class Dimension(ABC):
     @property
     @abstractmethod
     def size(self) -> int | None:
-        """The number of values; None if there is no end of them."""
+        """The number of values; None if it is infinite."""
 
     @abstractmethod
     def distribution(self) -> Any:

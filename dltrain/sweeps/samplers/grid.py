@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 
 from dltrain.config.command_groups import of_run
 from dltrain.config.grid import swept_keys
@@ -20,6 +19,7 @@ from dltrain.sweeps.samplers.pruning import (
     Judge,
     PrunerName,
     PruningRule,
+    judged,
     require_prunable,
 )
 from dltrain.sweeps.samplers.sampler import Proposal, Sampler
@@ -120,10 +120,7 @@ class GridSampler(Sampler):
         raise UsageError("\n".join(lines))
 
     def report(self, trial: Trial, step: int, value: float) -> str:
-        if self.judge is None:
-            return ""
-        with quiet_optuna():
-            return self.judge.report(trial, step, value if math.isfinite(value) else None)
+        return judged(self.judge, trial, step, value)
 
     def tell(self, trial: Trial) -> None:
         if self.judge is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 from dltrain.errors import ConfigError
 from dltrain.report.text import number
 from dltrain.sweeps.samplers.objectives import VAL
-from dltrain.sweeps.samplers.optuna_trials import OptunaTrials
+from dltrain.sweeps.samplers.optuna_trials import OptunaTrials, quiet_optuna
 from dltrain.sweeps.summary.ranking import Criterion
 from dltrain.sweeps.trial import Trial
 from dltrain.types import Ge
@@ -112,3 +113,11 @@ class Judge:
         total = "" if self.evaluations is None else f" of {self.evaluations}"
         name = LONG_NAMES[str(self.rule.name)]
         return f"pruned after evaluation {step}{total}: {metric} {figure} ({name} pruner)"
+
+
+def judged(judge: Judge | None, trial: Trial, step: int, value: float) -> str:
+    """Return why a trial is pruned after an evaluation; "" without a judge."""
+    if judge is None:
+        return ""
+    with quiet_optuna():
+        return judge.report(trial, step, value if math.isfinite(value) else None)

@@ -72,7 +72,7 @@ class Sampler(ABC):
 
     @abstractmethod
     def ask(self, number: int) -> Proposal | None:
-        """Return the trial with a number; None if there is none, or none before others end."""
+        """Return the trial with a number; None after the last, or until others end."""
 
     def restore(self, trials: list[Trial]) -> None:
         """Learn the trials of an earlier attempt at the sweep, ended or not, by number."""

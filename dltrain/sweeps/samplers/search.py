@@ -1,4 +1,4 @@
-"""The base of samplers that search a space with Optuna, and prune trials if they are told to.
+"""The base of samplers that search a space with Optuna, and may prune trials.
 
 Every choice follows from the seed, the number of the trial and the trials that had ended before,
 which the journal has. So a sweep that was killed and is resumed proposes the same trials.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,6 +32,7 @@ from dltrain.sweeps.samplers.pruning import (
     NonNegativeInt,
     PrunerName,
     PruningRule,
+    judged,
     require_prunable,
 )
 from dltrain.sweeps.samplers.sampler import Proposal, Sampler
@@ -217,10 +217,7 @@ class SearchSampler(Sampler):
             self.judge.repeat(trial)
 
     def report(self, trial: Trial, step: int, value: float) -> str:
-        if self.judge is None:
-            return ""
-        with quiet_optuna():
-            return self.judge.report(trial, step, value if math.isfinite(value) else None)
+        return judged(self.judge, trial, step, value)
 
     def tell(self, trial: Trial) -> None:
         with quiet_optuna():

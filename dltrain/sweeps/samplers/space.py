@@ -43,7 +43,7 @@ class Space:
 
     @property
     def size(self) -> int | None:
-        """The number of combinations of values; None if there is no end of them."""
+        """The number of combinations of values; None if it is infinite."""
         sizes = [dimension.size for dimension in self.dimensions]
         finite = [size for size in sizes if size is not None]
         if len(finite) < len(sizes):

@@ -67,9 +67,7 @@ def importance_of(
         return None
     criterion = criteria[0]
     done = [row for row in finished(rows) if criterion.value(row) is not None]
-    values = [values_by_key(row["overrides"]) for row in done]
-    columns = {key: [one[key] for one in values] for key in keys if all(key in v for v in values)}
-    varied = {key: texts for key, texts in columns.items() if len(set(texts)) > 1}
+    varied = varied_columns(done, keys)
     costs = [criterion.cost(row) for row in done]
     note = problem_of(criterion.metric, varied, costs)
     if note:
@@ -79,6 +77,17 @@ def importance_of(
         return Importance(criterion.metric, len(done), note=MISSING)
     others = [key for key in keys if key not in varied]
     return Importance(criterion.metric, len(done), shares, note_on(others))
+
+
+def varied_columns(rows: Sequence[Row], keys: Sequence[str]) -> dict[str, list[str]]:
+    """Return the values of each key that all trials set, and that differ between them."""
+    settings = [values_by_key(row["overrides"]) for row in rows]
+    columns = {}
+    for key in keys:
+        texts = [values[key] for values in settings if key in values]
+        if len(texts) == len(settings) and len(set(texts)) > 1:
+            columns[key] = texts
+    return columns
 
 
 def note_on(keys: Sequence[str]) -> str:
