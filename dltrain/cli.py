@@ -161,6 +161,9 @@ def parse(options: Options) -> Verb:
     if options.help:
         options.names = page_named(words, options)
         return HELP
+    if options.multirun and words[:1] == ["help"]:  # dltrain help -m
+        options.names = [GRID]
+        return HELP
     name = "train"
     if words and not is_override(words[0]):
         name = words.pop(0)

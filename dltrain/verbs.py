@@ -170,7 +170,7 @@ VERSION = Verb("dltrain.usage:print_version", "--version", "")
 RUN_VERBS = ("evaluate", "predict", "generate", "rollout", "export", "resume", "reproduce")
 
 _HELP = Flag("help", purpose="prints this page")
-_MULTIRUN = Flag("multirun", verbs=("train",), purpose="runs a grid of trainings")
+_MULTIRUN = Flag("multirun", verbs=("train",), purpose="runs a sweep of trainings")
 _CONFIG_DIR = Flag(
     "config_dir", "FOLDER", purpose="adds your own options: FOLDER/model/mine.yaml is model=mine"
 )

@@ -99,3 +99,9 @@ def test_json_of_help_and_version(dltrain) -> None:
     assert "cnn" in found["groups"]["model"]
     assert len(found["commands"]) == len(VERBS) + 1
     assert "complete -o default" in dltrain("completion", "bash", "--json").json["script"]
+
+
+def test_help_shows_the_page_of_sweeps(dltrain) -> None:
+    outcome = dltrain("help", "-m")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == dltrain("-m", "--help").out
