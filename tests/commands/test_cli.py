@@ -300,7 +300,7 @@ def test_check_says_which_typed_keys_are_not_read(dltrain) -> None:
         (("-v",), "did you mean --version?"),
         (("trian",), "trian is not a command; did you mean `dltrain train`?"),
         (("zzz",), "zzz is not a command (train, check, list, show,"),
-        (("check", "-m"), "-m is a flag of `dltrain train` only: it runs a grid"),
+        (("check", "-m"), "-m is a flag of `dltrain train` only: it runs a sweep"),
         (("model=a,b",), "several values are a sweep: dltrain -m model=a,b"),
         (
             ("regularization=l1,l2",),
