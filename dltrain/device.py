@@ -9,15 +9,16 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from dltrain.acceleration.compiling import compile_networks
+from dltrain.acceleration.feeding import DeviceFeed
+from dltrain.engine import Feed, PlainStepRunner, StepRunner
 from dltrain.errors import UsageError
 from dltrain.host import current_host
 from dltrain.types import Ge, Spec
@@ -88,17 +89,6 @@ def cpu_is_fast_in_bf16() -> bool:
     return has_wide_vectors and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def moved(batch: Any, device: torch.device) -> Any:
-    """Return a batch (tensors in tuples, lists, dicts) on a device."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, dict):
-        return {key: moved(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple | list):
-        return type(batch)(moved(value, device) for value in batch)
-    return batch
-
-
 def device_name(device: torch.device) -> str:
     """Return the name of a CUDA device; "" for others."""
     if device.type != "cuda":
@@ -114,7 +104,8 @@ class Device:
       the loss.
     * `channels_last` stores images and kernels channel by channel within a pixel, which most
       convolutions prefer; auto: on a CPU, and with half precision.
-    * `compile` applies torch.compile to each network.
+    * `compile`: "model" compiles each network by torch.compile; "step" also records a whole step
+      as a CUDA graph where that is possible; true means "model".
     * `deterministic` requests deterministic kernels of torch (those for a CPU always are).
     * `threads` on a CPU: 0 is torch's own choice; auto uses one thread if a step is too small
       to divide among several (`choose_threads`).
@@ -126,7 +117,7 @@ class Device:
     name: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool | Literal["auto"] = "auto"
-    compile: bool | Literal["auto"] = False
+    compile: bool | Literal["off", "model", "step", "auto"] = "off"
     deterministic: bool = False
     threads: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
     flush_denormals: bool = True
@@ -165,11 +156,13 @@ class Device:
             return self.channels_last
         return self.torch_device().type == "cpu" or self.resolved_precision() != "fp32"
 
-    def resolved_compile(self) -> bool:
-        """Return whether networks are compiled."""
-        if self.compile != "auto":
-            return self.compile
-        return self.torch_device().type == "cuda"
+    def resolved_compile(self) -> str:
+        """Return what is compiled: off, model or step."""
+        if self.compile == "auto":
+            return "model" if self.torch_device().type == "cuda" else "off"
+        if isinstance(self.compile, bool):
+            return "model" if self.compile else "off"
+        return self.compile
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context of the forward pass."""
@@ -224,21 +217,24 @@ class Device:
             let_malloc_keep_memory()
         if self.resolved_channels_last():
             task.to(memory_format=torch.channels_last)
-        if self.resolved_compile():
-            for network in task.children():
-                network.compile()
+        if self.resolved_compile() != "off":
+            compile_networks(task)
 
     def keeps_memory(self) -> bool:
         """Tell if the process keeps freed memory, which a Python program may not allow."""
         is_allowed = self.keep_freed_memory and current_host().keeps_memory
         return is_allowed and self.torch_device().type == "cpu"
 
-    def mover(self) -> Callable[[Any], Any]:
-        """Return a function that moves a batch (tensors in tuples, lists, dicts) to the device."""
+    def feed(self) -> Feed:
+        """Return what brings batches (tensors in tuples, lists, dicts) to the device."""
         device = self.torch_device()
         if device.type == "cpu":
-            return lambda batch: batch
-        return partial(moved, device=device)
+            return Feed()
+        return DeviceFeed(device)
+
+    def step_runner(self) -> StepRunner:
+        """Return what runs the steps of a stage on the device."""
+        return PlainStepRunner()
 
     def summary(self) -> dict[str, Any]:
         """Return the effective settings, for the manifest."""

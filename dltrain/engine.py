@@ -121,6 +121,18 @@ class Task(nn.Module):
         return self.predict(batch)
 
 
+class Feed:
+    """Brings batches to the device of the task; this one leaves them where they are."""
+
+    def move(self, batch: Any) -> Any:
+        """Return one batch on the device."""
+        return batch
+
+    def batches(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Return the batches of an epoch on the device, perhaps fetched ahead of their use."""
+        return batches
+
+
 class StepRunner(Protocol):
     """Runs a stage's step for the engine."""
 
@@ -245,6 +257,8 @@ class Engine:
     * `evaluated_step`: the step of the stage's last evaluation; no state is evaluated twice
 
     They may call `end_stage`, `end_run`, `evaluate` and, through the checkpoint callback, save.
+
+    `feed` brings batches to the device, and `step_runner` runs the steps within `autocast`.
     """
 
     task: Task
@@ -253,12 +267,13 @@ class Engine:
     def __init__(
         self,
         callbacks: Sequence[Callback] = (),
-        move: Callable[[Any], Any] = lambda batch: batch,
+        feed: Feed | None = None,
         autocast: AbstractContextManager[Any] | None = None,
         step_runner: StepRunner | None = None,
     ) -> None:
         self.callbacks = tuple(callbacks)
-        self.move = move
+        self.feed = feed or Feed()
+        self.move = self.feed.move
         self.autocast = autocast or nullcontext()
         self.step_runner = step_runner or PlainStepRunner()
         self.listeners = {event: self._overridden(event) for event in EVENTS}
@@ -306,11 +321,12 @@ class Engine:
         self.task.train()
         self.exhausted = False
         self.settled = False
-        for batch in self.stage.batches.epoch(self.epoch, self.position):
+        batches = self.stage.batches.epoch(self.epoch, self.position)
+        for batch in self.feed.batches(batches):
             if self.halted:
                 break
             with self.autocast:
-                self.metrics = self.step_runner.run(self.stage, self.move(batch))
+                self.metrics = self.step_runner.run(self.stage, batch)
             self.step += 1
             self.position += 1
             self.emit("step_end")
@@ -343,7 +359,7 @@ class Engine:
                 stack.enter_context(optim.averaged())
             stack.enter_context(torch.no_grad())
             stack.enter_context(self.autocast)
-            scores = self.stage.evaluate(map(self._moved, batches.epoch(0)))
+            scores = self.stage.evaluate(self._announced(self.feed.batches(batches.epoch(0))))
         self.task.train()
         self.evaluation_seconds += perf_counter() - start
         return {f"{split}/{name}": value for name, value in scores.items()}
@@ -354,9 +370,11 @@ class Engine:
             self.test_scores = self.score(batches, "test")
         return self.test_scores
 
-    def _moved(self, batch: Any) -> Any:
-        self.emit("evaluation_step")
-        return self.move(batch)
+    def _announced(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Yield the batches of an evaluation, each after its event."""
+        for batch in batches:
+            self.emit("evaluation_step")
+            yield batch
 
     def _stages(self, task: Task, resume: Resume | None) -> Iterator[Stage]:
         """Yield the stages to train; those before `resume` get the state that they ended in."""

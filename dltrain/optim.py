@@ -144,10 +144,10 @@ class Optim:
             self.skip_step = True
             self._copy(self.buffers, self.good_buffers)
         else:
-            self._add_gradient(loss, gradients, portion)
+            self.backward(loss, gradients, portion)
         self.pending += self.batch_fraction
         if self.pending > self.accumulate - ROUNDING:
-            self._step()
+            self.step()
 
     def _portion(self, weight: float | Tensor | None) -> float | Tensor:
         """Count a loss of this weight; return its expected portion of the step's mean."""
@@ -165,7 +165,7 @@ class Optim:
         self.weight = self.weight + weight
         return weight / self.expected_weight
 
-    def _add_gradient(
+    def backward(
         self, loss: Tensor, gradients: Mapping[Tensor, Tensor] | None, portion: float | Tensor
     ) -> None:
         """Add `portion` times the gradient of `loss`, or the given gradients."""
@@ -190,9 +190,9 @@ class Optim:
     def flush(self) -> None:
         """Make the step of an incomplete window, with the mean of its losses."""
         if self.pending:
-            self._step()
+            self.step()
 
-    def _step(self) -> None:
+    def step(self) -> None:
         """Make a step with the accumulated gradient, or skip it if it is not finite."""
         self._normalize()
         self.scaler.unscale_(self.optimizer)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dltrain.engine import Mean, Metrics, Stage
+from dltrain.engine import Mean, Metrics, PlainStepRunner, Stage, StepRunner
 from dltrain.errors import DltrainError, UsageError
 from dltrain.optim import positive
 from dltrain.types.own_code import MisfitError, described_function
@@ -30,11 +30,18 @@ class MemoryGuard:
     repeated with the batch in twice as many parts instead, each with its fraction of the loss: the
     update is still that of the whole batch. Batch norm sees the parts; `smallest_part` returns how
     many samples a part needs (2 for batch norm). The number of `parts` is kept in checkpoints.
+    Steps with the whole batch are run by `runner`.
     """
 
-    def __init__(self, halve: bool, smallest_part: Callable[[], int] = lambda: 1) -> None:
+    def __init__(
+        self,
+        halve: bool,
+        smallest_part: Callable[[], int] = lambda: 1,
+        runner: StepRunner | None = None,
+    ) -> None:
         self.halve = halve
         self.smallest_part = smallest_part
+        self.runner = runner or PlainStepRunner()
         self.parts = 1
 
     def run(self, stage: Stage, batch: Any) -> Metrics:
@@ -43,7 +50,8 @@ class MemoryGuard:
             updates = [optim.updates for optim in stage.optims]
             try:
                 if self.parts == 1:
-                    return weighted(checked(stage.step(batch), stage), length(batch))
+                    metrics = self.runner.run(stage, batch)
+                    return weighted(checked(metrics, stage), length(batch))
                 return run_in_parts(stage, batch, self.parts)
             except RuntimeError as e:
                 if SPARSE in str(e):

@@ -59,7 +59,7 @@ def can_normalize(experiment: Experiment, batch: Any) -> bool:
     """
     task = experiment.task
     device = experiment.device
-    inputs = device.mover()(batch)
+    inputs = device.feed().move(batch)
     if isinstance(inputs, tuple | list):
         inputs = inputs[0]
     try:

@@ -109,7 +109,7 @@ def measure_costs(experiment: Experiment, data: Data) -> ExperimentCosts:
     """
     task = experiment.task
     device = experiment.device
-    engine = Engine((), device.mover(), device.autocast())
+    engine = Engine((), device.feed(), device.autocast())
     *earlier, stage = require_stages(task)
     wanted_size = batch_size(experiment.config, data)
     batch = enlarge(engine.move(next(stage.batches.epoch(0))), wanted_size)

@@ -155,8 +155,12 @@ def open_session(
         *more,
     ]
     device = experiment.device
-    step_runner = MemoryGuard(trainer.on_oom == "halve", lambda: smallest_batch(experiment.task))
-    engine = Engine(callbacks, device.mover(), device.autocast(), step_runner)
+    step_runner = MemoryGuard(
+        trainer.on_oom == "halve",
+        lambda: smallest_batch(experiment.task),
+        device.step_runner(),
+    )
+    engine = Engine(callbacks, device.feed(), device.autocast(), step_runner)
     return Session(experiment, run, engine, metrics_log, timer, checkpoint, limits, signals)
 
 

@@ -157,7 +157,7 @@ def position(experiment: Experiment, where: Resume) -> Engine:
     """
     task = experiment.task
     device = experiment.device
-    engine = Engine((), device.mover(), device.autocast())
+    engine = Engine((), device.feed(), device.autocast())
     try:
         engine.position_at(task, where)
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as e:

@@ -72,7 +72,7 @@ def description_of(config: dict[str, Any]) -> dict[str, Any] | None:
 def training_metrics(experiment: Experiment, stage: Stage) -> tuple[str, ...]:
     """Return the names of the metrics of a training step."""
     device = experiment.device
-    engine = Engine((), device.mover(), device.autocast())
+    engine = Engine((), device.feed(), device.autocast())
     with engine.autocast:
         metrics = stage.step(engine.move(next(stage.batches.epoch(0))))
     return tuple(metrics)
