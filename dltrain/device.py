@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -18,6 +19,7 @@ from torch import nn
 
 from dltrain.acceleration.compiling import compile_networks
 from dltrain.acceleration.feeding import DeviceFeed
+from dltrain.acceleration.placing import fitting_device
 from dltrain.engine import Feed, PlainStepRunner, StepRunner
 from dltrain.errors import UsageError
 from dltrain.host import current_host
@@ -106,6 +108,9 @@ class Device:
       convolutions prefer; auto: on a CPU, and with half precision.
     * `compile`: "model" compiles each network by torch.compile; "step" also records a whole step
       as a CUDA graph where that is possible; true means "model".
+    * `data`: "device" keeps a data set in the device's memory, "host" in the host's, from where
+      batches are copied ahead of their use; auto: on the device if it fits in half of the memory
+      that is free there.
     * `deterministic` requests deterministic kernels of torch (those for a CPU always are).
     * `threads` on a CPU: 0 is torch's own choice; auto uses one thread if a step is too small
       to divide among several (`choose_threads`).
@@ -118,6 +123,7 @@ class Device:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool | Literal["auto"] = "auto"
     compile: bool | Literal["off", "model", "step", "auto"] = "off"
+    data: Literal["auto", "device", "host"] = "auto"
     deterministic: bool = False
     threads: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
     flush_denormals: bool = True
@@ -225,12 +231,21 @@ class Device:
         is_allowed = self.keep_freed_memory and current_host().keeps_memory
         return is_allowed and self.torch_device().type == "cpu"
 
+    def data_device(self, size_in_bytes: Callable[[], int]) -> torch.device:
+        """Return where a data set of that size is kept: the device, or the host's memory."""
+        device = self.torch_device()
+        if device.type == "cpu" or self.data == "device":
+            return device
+        if self.data == "host":
+            return torch.device("cpu")
+        return fitting_device(device, size_in_bytes())
+
     def feed(self) -> Feed:
         """Return what brings batches (tensors in tuples, lists, dicts) to the device."""
         device = self.torch_device()
         if device.type == "cpu":
             return Feed()
-        return DeviceFeed(device)
+        return DeviceFeed.of(device)
 
     def step_runner(self) -> StepRunner:
         """Return what runs the steps of a stage on the device."""

@@ -128,8 +128,8 @@ class Feed:
         """Return one batch on the device."""
         return batch
 
-    def batches(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Return the batches of an epoch on the device, perhaps fetched ahead of their use."""
+    def batches(self, batches: Iterator[Any], ahead: bool = True) -> Iterator[Any]:
+        """Return the batches of an epoch on the device; some are fetched `ahead` of their use."""
         return batches
 
 
@@ -321,8 +321,11 @@ class Engine:
         self.task.train()
         self.exhausted = False
         self.settled = False
-        batches = self.stage.batches.epoch(self.epoch, self.position)
-        for batch in self.feed.batches(batches):
+        batches = self.stage.batches
+        # A state says where its batches are: fetched ahead, it would be wrong in a checkpoint.
+        is_stateless = not batches.state_dict()
+        epoch = batches.epoch(self.epoch, self.position)
+        for batch in self.feed.batches(epoch, ahead=is_stateless):
             if self.halted:
                 break
             with self.autocast:

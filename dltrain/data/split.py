@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from dltrain.rng import keyed
 from dltrain.types import BatchSize, Spec, Transform
 from dltrain.types.own_code import MisfitError, described_class
+from dltrain.types.transfers import sent
 
 Balance: TypeAlias = Literal["none", "weights", "sampler", "focal"]
 """How rare classes are balanced.
@@ -95,7 +97,7 @@ class Split:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Return the batches of epoch `number` from position `start` on."""
-        order = self.order(number).to(self.inputs.device)
+        order = sent(self.order(number), self.inputs.device)
         if self.transforms_before or self.transforms_after:
             return self.transformed_batches(order, number, start)
         return self.plain_batches(order, start)
@@ -158,15 +160,19 @@ class Split:
             return self.rows
         generator = keyed(self.seed, number)
         if self.balanced:
-            return self.rows[balanced_positions(self.targets.cpu()[self.rows], generator)]
+            return self.rows[balanced_positions(self.host_targets, generator)]
         return self.rows[torch.randperm(self.samples, generator=generator)]
+
+    @cached_property
+    def host_targets(self) -> Tensor:
+        """The targets of the split (N, ...) in the host's memory, read once."""
+        return self.targets.cpu()[self.rows]
 
     def class_counts(self, num_classes: int) -> tuple[int, ...]:
         """Return the number of samples of each class; empty if there are no classes."""
         if not num_classes:
             return ()
-        labels = self.targets.cpu()[self.rows]
-        counts: list[int] = torch.bincount(labels, minlength=num_classes).tolist()
+        counts: list[int] = torch.bincount(self.host_targets, minlength=num_classes).tolist()
         return tuple(counts)
 
     def state_dict(self) -> dict[str, Any]:
@@ -214,8 +220,8 @@ def scale_and_shift(spec: Spec, inputs: Tensor) -> tuple[Tensor, Tensor]:
     shape[1 if spec.is_image else -1] = -1
     scales = [1 / std for std in spec.std]
     shifts = [-mean / std for mean, std in zip(spec.mean, spec.std, strict=True)]
-    scale = torch.tensor(scales).view(shape).to(inputs.device)
-    return scale, torch.tensor(shifts).view(shape).to(scale)
+    scale = torch.tensor(scales).view(shape)
+    return scale.to(inputs.device), torch.tensor(shifts).view(shape).to(inputs.device)
 
 
 def without_training_only(transforms: Sequence[Transform]) -> list[Transform]:

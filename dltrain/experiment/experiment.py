@@ -157,7 +157,7 @@ class Experiment:
         data = configured_data(self.config, self.regularizers["dataset"])
         self.data_source.prepare(data)
         require_valid_preprocessing(data)
-        data.to(self.device.torch_device())
+        data.to(self.device.data_device(data.size_in_bytes))
         return data
 
     @cached_property
@@ -166,7 +166,8 @@ class Experiment:
         data = self.data_source.select(self.configured_data)
         if self.config["debug"] == "smoke" and data is self.configured_data:
             data = data.fake()
-        data.to(self.device.torch_device())
+        if data is not self.configured_data:
+            data.to(self.device.torch_device())
         return data
 
     @cached_property

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dltrain.preprocessing.transform import ImageTransform, check_order, uniform
 from dltrain.types import Fraction, Ge, Lt, NonNegative, PositiveFloat, Probability
+from dltrain.types.transfers import sent_like
 
 RADIANS = math.pi / 180  # per degree
 
@@ -80,11 +81,11 @@ def warp(
     (a, b), (c, d) = maps[:, 0].unbind(1), maps[:, 1].unbind(1)
     back = torch.stack([d, -b, -c, a], dim=1) / (a * d - b * c).unsqueeze(1)
     # The sampling grid counts -1..1 along either side.
-    sides = torch.tensor([width, height], dtype=images.dtype, device=images.device)
+    sides = sent_like(torch.tensor([width, height]), images)
     linear = back.view(-1, 2, 2) * sides / sides.view(2, 1)
     offset = -(linear @ (2 * shifts).unsqueeze(2)).squeeze(2)
-    x = centers(width).to(images)
-    y = centers(height).to(images)
+    x = sent_like(centers(width), images)
+    y = sent_like(centers(height), images)
     # affine_grid without its matrix product: the part of x (B, 2, W) plus the part of y (B, 2, H).
     across = linear[:, :, 0, None] * x
     down = linear[:, :, 1, None] * y + offset.unsqueeze(2)

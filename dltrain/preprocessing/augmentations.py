@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dltrain.preprocessing import operations
 from dltrain.preprocessing.affine import rotation_maps, warp
+from dltrain.types.transfers import sent, sent_like
 
 GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 WITH_FACTOR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -78,7 +79,7 @@ def augment(
     group = GROUP_OF[chosen]
     order = group.argsort(stable=True)
     counts = torch.bincount(group, minlength=len(GROUPS)).tolist()
-    sorted_images = images.index_select(0, order.to(images.device))
+    sorted_images = images.index_select(0, sent(order, images.device))
     parts = []
     for name, rows, part in zip(
         GROUPS, order.split(counts), sorted_images.split(counts), strict=True
@@ -87,12 +88,12 @@ def augment(
             parts.append(part)
         elif name == "geometric":
             maps, shifts = moves(chosen[rows], signed[rows], strongest, images.shape[2:])
-            parts.append(warp(part, maps.to(images), shifts.to(images)))
+            parts.append(warp(part, sent_like(maps, images), sent_like(shifts, images)))
         elif name in WITH_AMOUNT:
-            parts.append(WITH_AMOUNT[name](part, amounts[name][rows].to(images)))
+            parts.append(WITH_AMOUNT[name](part, sent_like(amounts[name][rows], images)))
         else:
             parts.append(WITHOUT_AMOUNT[name](part))
-    return torch.cat(parts).index_select(0, order.argsort().to(images.device))
+    return torch.cat(parts).index_select(0, sent(order.argsort(), images.device))
 
 
 def moves(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dltrain.preprocessing.transform import ImageTransform
 from dltrain.types import Ge, Le, PositiveInt
+from dltrain.types.transfers import sent
 
 
 class Cutout(ImageTransform):
@@ -30,8 +31,8 @@ class Cutout(ImageTransform):
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return the images (B, C, H, W), each with a square filled."""
         _, _, height, width = images.shape
-        rows = self.inside(height, len(images), generator).to(images.device)
-        columns = self.inside(width, len(images), generator).to(images.device)
+        rows = sent(self.inside(height, len(images), generator), images.device)
+        columns = sent(self.inside(width, len(images), generator), images.device)
         square = rows.unsqueeze(2) & columns.unsqueeze(1)  # (B, H, W)
         return images.masked_fill(square.unsqueeze(1), self.fill)
 

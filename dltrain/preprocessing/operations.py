@@ -96,7 +96,7 @@ def hue(images: Tensor, turns: Tensor) -> Tensor:
     from_blue = 4 + (red - green) / divisor
     not_red = torch.where(high == green, from_green, from_blue)
     sixths = torch.where(high == red, (green - blue) / divisor, not_red)
-    channels = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
+    channels = torch.arange(5.0, 0.0, -2.0, device=images.device).view(1, 3, 1, 1)  # 5, 3, 1
     k = (sixths + 6 * each(turns) + channels).remainder_(6)
     return high - spread * torch.minimum(k, 4 - k).clamp_(0, 1)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dltrain.preprocessing.transform import ImageTransform
 from dltrain.types import PositiveInt
+from dltrain.types.transfers import sent
 
 Padding: TypeAlias = Literal["constant", "reflect", "replicate"]
 
@@ -41,5 +42,5 @@ class RandomCrop(ImageTransform):
         # A view of all windows, (B, C, tops, lefts, H, W).
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)
         places = torch.randint(2 * self.padding + 1, (2, count), generator=generator)
-        top, left = places.to(images.device)
+        top, left = sent(places, images.device)
         return windows[torch.arange(count, device=images.device), :, top, left]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dltrain.preprocessing.transform import ImageTransform, check_order, uniform
 from dltrain.types import Ge, Gt, Le, Probability
+from dltrain.types.transfers import sent
 
 BYTES_PER_NUMBER = 8
 
@@ -51,7 +52,8 @@ class RandomErasing(ImageTransform):
         box = box.unsqueeze(1)
         if self.fill != "random":
             return images.masked_fill(box, self.fill)
-        return torch.where(box, noise(images.shape, generator).to(images.device), images)
+        gray = sent(noise(images.shape, generator), images.device)
+        return torch.where(box, gray, images)
 
 
 def noise(shape: torch.Size, generator: torch.Generator) -> Tensor:

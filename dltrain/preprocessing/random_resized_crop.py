@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dltrain.preprocessing.transform import ImageTransform, check_order
 from dltrain.types import PositiveFloat, Probability
+from dltrain.types.transfers import sent_like
 
 TRIES = 10  # for a box that fits, as in torchvision
 
@@ -33,8 +34,8 @@ class RandomResizedCrop(ImageTransform):
 
     def change(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Return a box of each image, at the size (B, C, H, W) of the images."""
-        tops, lefts, heights, widths = (part.to(images) for part in self.boxes(images, generator))
-        return resized_crops(images, tops, lefts, heights, widths)
+        boxes = sent_like(torch.stack(self.boxes(images, generator)), images)  # (4, B)
+        return resized_crops(images, *boxes)
 
     def boxes(
         self, images: Tensor, generator: torch.Generator

@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dltrain.types.transfers import sent_like
+
 
 class ImageTransform(ABC):
     """One choice of `preprocessing=[...]`: changes images (B, C, H, W) of floats in 0..255.
@@ -51,7 +53,8 @@ def uniform(
     generator: torch.Generator, count: int, low: float, high: float, like: Tensor
 ) -> Tensor:
     """Return `count` uniform random numbers in low..high, with the type and device of `like`."""
-    return torch.rand(count, generator=generator).mul_(high - low).add_(low).to(like)
+    draws = torch.rand(count, generator=generator).mul_(high - low).add_(low)
+    return sent_like(draws, like)
 
 
 def check_order(name: str, low: float, high: float) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from dltrain.regularization.mixup import draw_ratio
 from dltrain.regularization.regularizer import Regularizer
 from dltrain.types import PositiveFloat
+from dltrain.types.transfers import sent
 
 
 class CutMix(Regularizer):
@@ -46,7 +47,7 @@ class CutMix(Regularizer):
         ratio = (1 - draw_ratio(self.alpha, generator)) ** 0.5
         rows = draw_range(height, ratio, generator)
         columns = draw_range(width, ratio, generator)
-        partners = torch.randperm(len(inputs), generator=generator).to(inputs.device)
+        partners = sent(torch.randperm(len(inputs), generator=generator), inputs.device)
         mixed = inputs.clone()
         mixed[:, :, rows, columns] = inputs[:, :, rows, columns][partners]
         area = (rows.stop - rows.start) * (columns.stop - columns.start)

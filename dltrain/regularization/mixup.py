@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dltrain.regularization.regularizer import Regularizer
 from dltrain.types import PositiveFloat
+from dltrain.types.transfers import sent
 
 
 class Mixup(Regularizer):
@@ -38,7 +39,7 @@ class Mixup(Regularizer):
         self, inputs: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         ratio = draw_ratio(self.alpha, generator)
-        partners = torch.randperm(len(inputs), generator=generator).to(inputs.device)
+        partners = sent(torch.randperm(len(inputs), generator=generator), inputs.device)
         mixed = torch.lerp(inputs[partners], inputs, ratio)
         return mixed, torch.lerp(targets[partners], targets, ratio)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dltrain.data.detection.samples import NO_CLASS
 from dltrain.types.boxes import CLASS, FLAG
+from dltrain.types.transfers import sent
 
 MIN_FRACTION_LEFT = 0.25  # of a box inside the image after a change of scale, else it is dropped
 
@@ -31,7 +32,8 @@ class Flip:
         self, inputs: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return the batch with some images and their boxes flipped."""
-        chosen = (torch.rand(len(inputs), generator=generator) < self.probability).to(inputs.device)
+        draws = torch.rand(len(inputs), generator=generator)
+        chosen = sent(draws < self.probability, inputs.device)
         x1, y1, x2, y2, *rest = targets.unbind(dim=2)
         width = inputs.shape[3]
         flipped = torch.stack([width - x2, y1, width - x1, y2, *rest], dim=2)
@@ -64,7 +66,7 @@ class Jitter:
         """Return the batch with each image and its boxes scaled and moved."""
         count, _, height, width = inputs.shape
         device = inputs.device
-        uniform = torch.rand(count, 3, generator=generator).to(device)
+        uniform = sent(torch.rand(count, 3, generator=generator), device)
         scale = 1 + self.amount * (2 * uniform[:, :1] - 1)  # (B, 1)
         size = torch.tensor([width, height], device=device)
         # (B, 2): where the corner of the image comes; outside if the image is larger.

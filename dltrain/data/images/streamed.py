@@ -27,6 +27,7 @@ from dltrain.data.split import Split
 from dltrain.errors import InputError
 from dltrain.rng import keyed
 from dltrain.types import BatchSize
+from dltrain.types.transfers import sent
 
 log = logging.getLogger("dltrain")
 AHEAD_BATCHES = 4  # that are decoded before they are asked for
@@ -74,7 +75,9 @@ class Streamed:
 
     def begin(self, position: int, rows: Tensor, workers: Workers) -> Decoding:
         """Let the workers decode the images of a batch."""
-        images = torch.empty((len(rows), *self.shape), dtype=torch.uint8)
+        # A CUDA device copies without the host's help from page-locked memory alone.
+        pinned = self.split.targets.is_cuda
+        images = torch.empty((len(rows), *self.shape), dtype=torch.uint8, pin_memory=pinned)
         jobs = [
             workers.submit(partial(self.read, some_rows.tolist(), some_images))
             for some_rows, some_images in zip(rows.split(CHUNK), images.split(CHUNK), strict=True)
@@ -93,8 +96,9 @@ class Streamed:
         for job in batch.jobs:
             job.result()
         stored_targets = self.split.targets
-        inputs = batch.images.to(stored_targets.device).to(torch.float32)
-        targets = stored_targets.index_select(0, batch.rows.to(stored_targets.device))
+        device = stored_targets.device
+        inputs = sent(batch.images, device).to(torch.float32)
+        targets = stored_targets.index_select(0, sent(batch.rows, device))
         generator = keyed(self.split.seed or 0, number, batch.position)
         return self.split.transformed(inputs, targets, generator)
 
