@@ -4,16 +4,16 @@
 
 The contenders take turns of 100 steps over one to five epochs; the first 200 steps do not count:
 
-* `dltrain`      the engine with all its defaults: log records, TensorBoard, progress, checkpoints;
-                 with images in torch's contiguous memory format, as in the hand-written loops
-* `dltrain, as it comes`  the same with nothing set: channels-last where this device prefers it
-* `hand-written` the fastest loop: data in memory, fused Adam, no logging; the faster of stored
-                 floats and bytes
+* `dltrain`      the engine with all its defaults, `device=auto`: log records, TensorBoard, progress,
+                 checkpoints
+* `hand-written` the fastest eager loop: data in memory, fused Adam, no logging; stored floats and
+                 bytes, contiguous and channels-last, with torch's number of threads and with one.
+                 `best` is the fastest of them in this round
 * `usual`        torchvision's dataset, ToTensor and Normalize per sample, DataLoader,
                  `loss.item()` in every step
+* `--fast`: `device=fast`, which chooses by measuring, in turn with the best hand-written loop
 * `--peers`: Lightning and Keras on torch if they are installed (pip install lightning keras), one
   after the other
-* `--fast`: dltrain with compile and bf16 as well, as a user sets them, each in turn with `usual`
 
 The table shows medians over the rounds: the rate by total time, and the ratio of dltrain to each
 contender by total time and by the median block, which is less sensitive to noise but ignores rare
@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
-import itertools
 import logging
 import os
 import statistics
@@ -49,12 +48,10 @@ BATCH, WARM_UP, BLOCK, USUAL_BLOCK = 64, 200, 100, 20
 EPOCHS = {"mlp": 5, "lenet5": 2, "cnn": 1}
 MEAN, STD = 0.1307, 0.3081
 PLAIN = "device.channels_last=false"
-FAST = {
-    "as it comes": (),
-    "compile": (PLAIN, "device.compile=true"),
-    "channels-last, compile": ("device.compile=true",),
-    "channels-last, bf16": ("device.precision=bf16",),
-}
+HAND = "hand-written"
+BEST = "hand-written, best"
+FAST = "dltrain, device=fast"
+TORCH_THREADS = torch.get_num_threads()
 ROOT = os.environ.get("DLTRAIN_DATA", "data")
 
 
@@ -113,16 +110,17 @@ class InTurn(Callback):
         counted = self.blocks > WARM_UP // BLOCK
         if counted:
             self.times["dltrain"].append((self.clock(engine) - self.start) / (BLOCK * BATCH))
-        orders = list(
-            itertools.permutations(self.loops.items())
-        )  # so that no loop always follows the same one
-        for name, loop in orders[self.blocks % len(orders)]:
+        loops = list(self.loops.items())
+        first = self.blocks % len(loops)  # so that no loop always follows the engine
+        for name, loop in [*loops[first:], *loops[:first]]:
             torch.set_flush_denormal(False)  # torch's default
+            threads = torch.get_num_threads()
             start = time.perf_counter()
             images = next(loop)
             if counted:
                 self.times[name].append((time.perf_counter() - start) / images)
             torch.set_flush_denormal(True)  # as dltrain sets it
+            torch.set_num_threads(threads)
         self.start = self.clock(engine)
 
     def rates(self) -> Rates:
@@ -157,17 +155,22 @@ def in_turn(built: Experiment, loops: dict[str, Iterator[int]]) -> InTurn:
     return turns
 
 
-def hand_written(model: str, floats: bool) -> Iterator[int]:
-    """Run the fastest hand-written loop block by block; yield the number of images of each."""
+def hand_written(
+    model: str, floats: bool, channels_last: bool = False, threads: int = TORCH_THREADS
+) -> Iterator[int]:
+    """Run a fast eager loop block by block; yield the number of images of each."""
     built = experiment(model, PLAIN)
     network: nn.Module = built.task.model  # type: ignore[assignment]
     stored, targets = built.data.stored["train"]  # type: ignore[attr-defined]
     rows = built.data.train.rows  # type: ignore[attr-defined]
     images = stored.float().div_(255).sub_(MEAN).div_(STD) if floats else stored
     scale, shift = 1 / (255 * STD), -MEAN / STD
+    if channels_last:
+        network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     network.train()
     steps = 0
+    torch.set_num_threads(threads)
     while True:
         order = rows[torch.randperm(len(rows))]
         for batch in order.split(BATCH):
@@ -179,6 +182,21 @@ def hand_written(model: str, floats: bool) -> Iterator[int]:
             steps += 1
             if steps % BLOCK == 0:
                 yield BLOCK * BATCH
+                torch.set_num_threads(threads)
+
+
+def hand_written_loops(model: str) -> dict[str, Iterator[int]]:
+    """Return the hand-written loops of a model by name."""
+    formats = {"contiguous": False, "channels-last": True}
+    if model == "mlp":  # it has no convolutions
+        formats = {"contiguous": False}
+    loops = {}
+    for store, floats in (("floats", True), ("bytes", False)):
+        for name, channels_last in formats.items():
+            for threads in sorted({1, TORCH_THREADS}):
+                label = f"{HAND}, {store}, {name}, {threads} threads"
+                loops[label] = hand_written(model, floats, channels_last, threads)
+    return loops
 
 
 def mnist_loader() -> torch.utils.data.DataLoader[tuple[Tensor, Tensor]]:
@@ -334,7 +352,7 @@ def measure(model: str, arguments: argparse.Namespace) -> None:
     def ratio(over: str, under: str, kind: str) -> float:
         return statistics.median(r[kind][over] / r[kind][under] for r in rounds)
 
-    print(f"\n{model:36}{'images/s':>10}{'dltrain / it':>14}{'by blocks':>11}{'it / usual':>12}")
+    print(f"\n{model:52}{'images/s':>10}{'dltrain / it':>14}{'by blocks':>11}{'it / usual':>12}")
     for name in rounds[0]["total"]:
         rate = statistics.median(r["total"][name] for r in rounds)
         figures = [
@@ -343,29 +361,21 @@ def measure(model: str, arguments: argparse.Namespace) -> None:
             ratio(name, "usual", "total"),
         ]
         print(
-            f"  {name:34}{rate:10,.0f}{figures[0]:14.3f}{figures[1]:11.3f}{figures[2]:12.2f}",
+            f"  {name:50}{rate:10,.0f}{figures[0]:14.3f}{figures[1]:11.3f}{figures[2]:12.2f}",
             flush=True,
         )
 
 
 def one_round(model: str, fast: bool, peers: bool) -> Rates:
-    loops = {
-        "hand-written, floats": hand_written(model, True),
-        "hand-written, bytes": hand_written(model, False),
-        "usual": usual(model),
-    }
-    rates = dltrain(experiment(model, PLAIN), loops)
+    loops = hand_written_loops(model)
+    rates = dltrain(experiment(model), {**loops, "usual": usual(model)})
+    best = max(loops, key=rates["total"].__getitem__)
     for values in rates.values():
-        values["hand-written, best"] = max(
-            values["hand-written, floats"], values["hand-written, bytes"]
-        )
-    for name, overrides in FAST.items():
-        if fast or not overrides:
-            pair = dltrain(experiment(model, *overrides), {"usual": usual(model)})
-            for kind, values in rates.items():  # on the clock of the first run
-                values[f"dltrain, {name}"] = (
-                    pair[kind]["dltrain"] * values["usual"] / pair[kind]["usual"]
-                )
+        values[BEST] = values[best]
+    if fast:
+        pair = dltrain(tuned_experiment(model), {best: loops[best]})
+        for kind, values in rates.items():  # on the clock of the first run
+            values[FAST] = pair[kind]["dltrain"] * values[best] / pair[kind][best]
     for name, run in (("lightning", lightning), ("keras", keras)) if peers else ():
         if importlib.util.find_spec(name):
             rate = run(model)
