@@ -84,7 +84,14 @@ class Reads:
 
 def test_a_transform_that_waits_is_found() -> None:
     """The instrument works."""
-    spec = Spec(train_samples=16, test_samples=0, input_shape=(1, SIZE, SIZE), class_names=("a", "b"), mean=(0.0,), std=(1.0,))
+    spec = Spec(
+        train_samples=16,
+        test_samples=0,
+        input_shape=(1, SIZE, SIZE),
+        class_names=("a", "b"),
+        mean=(0.0,),
+        std=(1.0,),
+    )
     images = torch.zeros(16, 1, SIZE, SIZE, dtype=torch.uint8)
     targets = torch.zeros(16, dtype=torch.int64)
     split = Split(images, targets, torch.arange(16), spec, 8, 0, [Reads()])
