@@ -100,6 +100,9 @@ class Weighted(nn.Module):
         weights = class_weight_tensor(class_weights, num_classes, class_counts)
         # Not in checkpoints: the configuration has the weights.
         self.register_buffer("class_weights", weights, persistent=False)
+        self.class_weight_values: list[float] = []  # the same as numbers: no device is read
+        if weights is not None:
+            self.class_weight_values = weights.tolist()
         self.class_counts = class_counts
 
     @abstractmethod
@@ -114,7 +117,7 @@ class Weighted(nn.Module):
         """
         if self.class_weights is None:
             return 1.0
-        weights = self.class_weights.tolist()
+        weights = self.class_weight_values
         counts = self.class_counts() if self.class_counts else ()
         if not sum(counts):
             return sum(weights) / len(weights)

@@ -177,7 +177,8 @@ class LinearCodes:
     The best linear code of `code_size` numbers is principal component analysis of the same samples;
     its error is the sum of the covariance's eigenvalues beyond the first `code_size` (Eckart and
     Young 1936, "The Approximation of One Matrix by Another of Lower Rank"). A set is recognized by
-    its first batch, and analyzed once.
+    the size and the sum of its first batch. On a CPU a known set is not analyzed again; another
+    device analyzes it, since reading the sum would make it wait.
     """
 
     def __init__(self, code_size: int) -> None:
@@ -187,7 +188,8 @@ class LinearCodes:
 
     def begin(self) -> LinearCodes:
         """Start with another set, or with the same one again."""
-        self.key: tuple[int, float] | None = None
+        self.first: tuple[int, Tensor] | None = None  # size and sum () of the first batch
+        self.is_known = False
         self.count = 0
         self.sum = torch.zeros(0)
         self.products = torch.zeros(0)
@@ -197,26 +199,34 @@ class LinearCodes:
         """Add a batch (B, ...)."""
         x = batch.flatten(1)  # (B, F)
         num_features = x.shape[1]
-        if self.key is None:
-            self.key = len(x), float(x.sum(dtype=torch.float64))
+        if self.first is None:
+            self.first = len(x), x.sum(dtype=torch.float64)
+            self.is_known = x.is_cpu and self._key(self.first) in self.known_errors
             self.sum = x.new_zeros(num_features)
             self.products = x.new_zeros(num_features, num_features)
-        if self.key not in self.known_errors and num_features <= MAX_FEATURES:
+        if not self.is_known and num_features <= MAX_FEATURES:
             self.count += len(x)
             self.sum += x.sum(0)
             self.products.addmm_(x.T, x)
 
+    @staticmethod
+    def _key(first: tuple[int, Tensor]) -> tuple[int, float]:
+        """Return what recognizes a set, from the size and the sum () of its first batch."""
+        size, total = first
+        return size, float(total)
+
     def error(self) -> float | None:
         """Return the mean error over the samples; None for more than 1024 features."""
-        if self.key is None:
+        if self.first is None:
             return None
-        if self.count:
+        key = self._key(self.first)
+        if self.count and key not in self.known_errors:
             mean = (self.sum / self.count).double().cpu()
             covariance = self.products.double().cpu() / self.count - torch.outer(mean, mean)
             num_lost = max(0, len(mean) - self.code_size)
             lost = torch.linalg.eigvalsh(covariance)[:num_lost]  # eigenvalues rise
-            self.known_errors[self.key] = float(lost.clamp_min(0).sum())
-        return self.known_errors.get(self.key)
+            self.known_errors[key] = float(lost.clamp_min(0).sum())
+        return self.known_errors.get(key)
 
 
 def frechet_distance(one: Tensor, other: Tensor) -> float:

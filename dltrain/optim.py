@@ -255,7 +255,8 @@ class Optim:
         self.record_grad_norm = False
         if self.skip_nonfinite or self.scaler.is_enabled():
             finite = norm.isfinite() & (not self.skip_step)
-            self.bad_in_a_row = (self.bad_in_a_row.to(norm.device) + 1) * ~finite
+            bad_in_a_row = self.bad_in_a_row.to(norm.device, non_blocking=True)
+            self.bad_in_a_row = (bad_in_a_row + 1) * ~finite
 
     def _clip(self) -> None:
         """Scale the gradient down to `clip_norm`, and bound each of its values by `clip_value`."""

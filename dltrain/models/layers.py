@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,14 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 def activation(name: Activation) -> nn.Module:
     """Return the activation layer with this name in a configuration."""
     return ACTIVATIONS[name]()
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context without autocast; it does nothing where autocast is off, or unknown."""
+    kind = device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()
 
 
 def random_int16(shape: torch.Size) -> Tensor:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dltrain.models.layers import random_int16
+from dltrain.models.layers import random_int16, without_autocast
 from dltrain.types import PositiveInt
 
 Units = Literal["bernoulli", "gaussian"]
@@ -99,7 +98,7 @@ class RBM(nn.Module):
         if chain is not None:
             chain.copy_(sample_hidden)
         dtype = self.visible_bias.dtype
-        with without_autocast(visible.device.type):
+        with without_autocast(visible.device):
             sizes = [len(visible), len(samples)]
             weights = visible.new_full((sum(sizes),), 1 / len(samples), dtype=dtype)
             weights[: len(visible)] = -1 / len(visible)
@@ -120,13 +119,6 @@ class RBM(nn.Module):
             else:
                 loss = loss + torch.dot(gradients[self.visible_bias], self.visible_bias)
         return loss, gradients
-
-
-def without_autocast(device: str) -> AbstractContextManager[Any]:
-    """Return a context without autocast; it does nothing where autocast is off."""
-    if torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
-    return nullcontext()
 
 
 def expected(inputs: Tensor, units: Units) -> Tensor:

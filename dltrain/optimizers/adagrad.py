@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dltrain.optimizers.fused import flat
 from dltrain.types import NonNegative, PositiveFloat
 
 
@@ -19,6 +20,6 @@ def adagrad(
     Steps are divided by the root of the sum of all squared gradients so far. A rarely used weight
     keeps a large learning rate; learning rates never rise. `weight_decay` is added to the gradient.
     """
-    # Not every device has the fused kernel; torch chooses where `fused` is None.
-    fused = all(p.is_cpu for p in params) or None
+    # torch has this fused kernel for CPUs only; it chooses by itself where `fused` is None.
+    fused = all(p.is_cpu for p in flat(params)) or None
     return torch.optim.Adagrad(params, lr=lr, eps=eps, weight_decay=weight_decay, fused=fused)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dltrain.optimizers.fused import fused_if_available
 from dltrain.types import Fraction, NonNegative, PositiveFloat
 
 
@@ -21,5 +22,10 @@ def adam(
     `weight_decay` is added to the gradient, as L2 regularization; `adamw` decouples it.
     """
     return torch.optim.Adam(
-        params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
+        params,
+        lr=lr,
+        betas=(beta1, beta2),
+        eps=eps,
+        weight_decay=weight_decay,
+        fused=fused_if_available(params),
     )

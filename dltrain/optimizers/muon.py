@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from dltrain.optimizers.fused import fused_if_available
 from dltrain.types import Fraction, NonNegative, PositiveFloat, PositiveInt
 
 # Jordan 2024: the steepest polynomial at 0 that stays bounded; after 5 steps, singular values lie
@@ -55,7 +56,7 @@ class Muon(torch.optim.Optimizer):
             "beta1": beta1,
             "beta2": beta2,
             "eps": eps,
-            "fused": True,
+            "fused": fused_if_available(rest),
         }
         super().__init__([by_muon, by_adamw], {"weight_decay": weight_decay})
 
@@ -85,7 +86,9 @@ class Muon(torch.optim.Optimizer):
         params = [p for p in group["params"] if p.grad is not None]
         for p in params:
             if not self.state[p]:
-                step = torch.zeros((), dtype=torch.float32, device=p.device)
+                # Only fused kernels count steps on the device; the others read the count.
+                device = p.device if group["fused"] else "cpu"
+                step = torch.zeros((), dtype=torch.float32, device=device)
                 self.state[p] = {
                     "step": step,
                     "exp_avg": torch.zeros_like(p),
@@ -98,7 +101,7 @@ class Muon(torch.optim.Optimizer):
             [self.state[p]["exp_avg_sq"] for p in params],
             [],
             [self.state[p]["step"] for p in params],
-            fused=True,
+            fused=group["fused"],
             amsgrad=False,
             maximize=False,
             **{key: group[key] for key in ("lr", "beta1", "beta2", "eps", "weight_decay")},

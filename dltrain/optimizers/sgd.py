@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dltrain.optimizers.fused import fused_if_available
 from dltrain.types import Fraction, NonNegative, PositiveFloat
 
 
@@ -26,5 +27,10 @@ def sgd(
     if nesterov and not momentum:
         raise ValueError("optimizer.nesterov=true needs optimizer.momentum above 0, such as 0.9")
     return torch.optim.SGD(
-        params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True
+        params,
+        lr=lr,
+        momentum=momentum,
+        nesterov=nesterov,
+        weight_decay=weight_decay,
+        fused=fused_if_available(params),
     )

@@ -16,6 +16,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, box_iou
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from dltrain.models.layers import without_autocast
 from dltrain.types import PositiveFloat, PositiveInt, Probability
 from dltrain.types.boxes import CLASS, FLAG, is_box, is_trained
 
@@ -258,7 +259,7 @@ class FasterRCNN(nn.Module):
         """
         features = self.network.backbone(images)
         sizes = [(images.shape[2], images.shape[3])] * len(images)
-        with torch.autocast(images.device.type, enabled=False):  # boxes need full precision
+        with without_autocast(images.device):  # boxes need full precision
             for name, maps in features.items():
                 # RoIAlign is ten times as slow on channels-last maps.
                 features[name] = maps.float().contiguous()

@@ -239,7 +239,8 @@ class Adversarial(Task):
         for inputs, classes in batches:
             real = self.centered(inputs)
             condition = self.condition(classes)
-            noise = draw((len(real), self.model.latent_size)).to(real.device)
+            noise = draw((len(real), self.model.latent_size))
+            noise = noise.to(real.device, non_blocking=True)
             fake = self.model.generate(noise, condition).float()
             for name, images in (("real", real), ("fake", fake)):
                 logits = self.model(images, condition)

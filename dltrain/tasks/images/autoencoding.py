@@ -121,10 +121,12 @@ class Autoencoding(Task):
         """
         if self.noise:
             noise = noise or normal(rng.torch_stream(STREAM, images.device))
-            images = torch.add(images, noise(images.shape).to(images.device), alpha=self.noise)
+            images = torch.add(
+                images, noise(images.shape).to(images.device, non_blocking=True), alpha=self.noise
+            )
         if self.masking:
             mask = mask or uniform(rng.torch_stream(STREAM, images.device))
-            kept = mask(images.shape).to(images.device) >= self.masking
+            kept = mask(images.shape).to(images.device, non_blocking=True) >= self.masking
             images = images * kept.to(images)
         return images
 

@@ -45,11 +45,16 @@ class DQN(Task):
     Observations are arrays (B, ...), images of bytes, which the network gets in 0..1, or state
     numbers (B,), which it gets one-hot.
 
+    On a GPU the replayed transitions are on the device, and learning never waits for it. Acting
+    does, once a step: the environment needs the actions.
+
     `correction` is the first value of the beta of prioritized replay, which rises linearly to 1.
 
     Raises:
         ValueError: The data is not an environment, or the model is a table.
     """
+
+    on_device: Tensor
 
     def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
@@ -105,8 +110,8 @@ class DQN(Task):
         self.beta = Decay(correction, 1.0, 1.0)
         self.num_states = data.spec.num_states
         self.num_actions = len(data.spec.actions)
-        # It knows the device; the list keeps it from being registered a second time.
-        self.any_parameter = [next(model.parameters())]
+        # Knows the device, and costs less than a search of the network's parameters.
+        self.register_buffer("on_device", torch.empty(0), persistent=False)
         self.total_units = data.train.samples  # steps or episodes of the whole training
         if epochs < UNLIMITED_EPOCHS:
             self.total_units *= epochs
@@ -119,6 +124,7 @@ class DQN(Task):
     def stages(self) -> Iterator[Stage]:
         """Yield the stage "train"."""
         self.replay.generator()
+        self.replay.device = self.device
         rng.python_stream(STREAM)
         self.data.train.save_with(self.replay)
         steps = self.epochs * len(self.data.train) * self.updates
@@ -189,7 +195,7 @@ class DQN(Task):
         """Make one update from replayed transitions."""
         columns, rows, importance = self.replay.sample(self.batch_size, beta)
         device = self.device
-        batch = {name: column.to(device) for name, column in columns.items()}
+        batch = {name: column.to(device, non_blocking=True) for name, column in columns.items()}
         after = self.network_inputs(batch["after"])
         with torch.no_grad():
             target_values = self.target(after)  # (B, A)
@@ -202,7 +208,7 @@ class DQN(Task):
         values = all_values.gather(1, batch["action"][:, None])[:, 0].float()
         losses = self.element_loss(values, targets, reduction="none")
         if importance is not None:
-            losses = losses * importance.to(device)
+            losses = losses * importance.to(device, non_blocking=True)
         loss = losses.mean()
         optim.update(loss)
         errors = targets - values.detach()
@@ -229,7 +235,7 @@ class DQN(Task):
     @property
     def device(self) -> torch.device:
         """The device of the network."""
-        return self.any_parameter[0].device
+        return self.on_device.device
 
     def network_inputs(self, observations: Tensor) -> Tensor:
         """Return observations (B, ...) in the form that the network gets."""
