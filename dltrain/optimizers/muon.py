@@ -87,7 +87,9 @@ class Muon(torch.optim.Optimizer):
         for p in params:
             if not self.state[p]:
                 # Only fused kernels count steps on the device; the others read the count.
-                device = p.device if group["fused"] else "cpu"
+                device = torch.device("cpu")
+                if group["fused"]:
+                    device = p.device
                 step = torch.zeros((), dtype=torch.float32, device=device)
                 self.state[p] = {
                     "step": step,
