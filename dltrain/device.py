@@ -117,6 +117,8 @@ class Device:
     * `flush_denormals` rounds floats below 1e-38 to 0. A CPU takes many times as long for such
       floats, and they are common in saturated units and decayed moments.
     * `keep_freed_memory` on a CPU: the process keeps freed memory for later requests.
+    * `tune`: a new run measures the settings that are auto and keeps the fastest ones
+      (`dltrain.experiment.tuned`), instead of choosing them by rules.
     """
 
     name: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -128,6 +130,7 @@ class Device:
     threads: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
     flush_denormals: bool = True
     keep_freed_memory: bool = True
+    tune: bool = False
 
     def torch_device(self) -> torch.device:
         """Return the device; UsageError if this machine does not have the named one."""

@@ -75,6 +75,14 @@ class Experiment:
         return cls(config, ConfiguredData(), configured_weights(config))
 
     @classmethod
+    def with_data_of(cls, other: Experiment, config: dict[str, Any]) -> Experiment:
+        """Return the experiment of a new run on the data that `other` has loaded."""
+        experiment = cls(config, other.data_source, configured_weights(config))
+        experiment.configured_data = other.configured_data
+        experiment.selected_data = other.selected_data
+        return experiment
+
+    @classmethod
     def on_fake_data(
         cls, config: dict[str, Any], description: dict[str, Any] | None = None
     ) -> Experiment:

@@ -32,6 +32,7 @@ from dltrain.errors import InputError, Interrupted
 from dltrain.experiment.batch_norm import require_batches_for_norm, smallest_batch
 from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.instantiate import instantiate
+from dltrain.experiment.tuned import experiment_to_train
 from dltrain.files import finite, to_json, writing
 from dltrain.options import Options
 from dltrain.report.splits import empty_splits, sizes
@@ -83,13 +84,15 @@ def start(
     with buffered_records() as records:
         for line in unread(composed):
             log.warning(line)
-        experiment = Experiment.to_train(config).build()
-        _ = experiment.data.train.samples  # reads the data set
+        tuned = experiment_to_train(composed)
+        composed = tuned.composed
+        experiment = tuned.experiment
         require_batches_for_norm(experiment)
         if not config["debug"]:
             for message in empty_splits(experiment.data, config["dataset"]):
                 log.warning(message)
     manifest_entries: dict[str, Any] = {"settings": own_settings(composed, swept)}
+    manifest_entries |= tuned.manifest
     if experiment.note:
         manifest_entries["note"] = experiment.note
     if title:

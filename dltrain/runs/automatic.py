@@ -15,7 +15,7 @@ from dltrain.options import Options
 from dltrain.report.text import duration, number, table
 from dltrain.runs.continuation import continue_or_fork
 from dltrain.runs.folder import MANIFEST, RESULTS, RunFolder
-from dltrain.runs.identity import defining, is_surrounding
+from dltrain.runs.identity import defining, is_surrounding, requested_config
 from dltrain.runs.keys import AUTO, NAMED, held_key, key_of, run_with_key
 from dltrain.runs.listing.summary import RunSummary
 from dltrain.shell import shell_word
@@ -122,7 +122,7 @@ def require_same_experiment(run: RunFolder, summary: RunSummary, composed: Compo
 def different_keys(manifest: dict[str, Any], composed: Composed) -> list[str]:
     """Return a line for each key that differs: the run's value and the command's."""
     changed = {key for one in manifest.get("resumed", []) for key in one.get("changed", {})}
-    before = defining(manifest.get("config", {}))
+    before = defining(requested_config(manifest))
     after = defining(composed.public)
     keys = sorted((before.keys() | after.keys()) - changed)
     different = [key for key in keys if before.get(key, ABSENT) != after.get(key, ABSENT)]

@@ -13,6 +13,7 @@ SURROUNDINGS = (  # keys, or their beginnings, that change no result: places, lo
     *("launcher.", "sweep.", "name", "resume", "paths.", "plugins", "expect", "checkpoints."),
     *("callbacks.progress", "callbacks.tensorboard", "callbacks.explain"),
     *("device.name", "device.threads", "device.flush_denormals", "device.keep_freed_memory"),
+    "device.tune",
     *("trainer.log_every", "trainer.save_every", "trainer.on_save_error"),
 )
 SPLIT_KEY = re.compile(  # a setting that divides the samples
@@ -20,6 +21,8 @@ SPLIT_KEY = re.compile(  # a setting that divides the samples
 )
 FOLD_KEY = "dataset.fold"
 FOLDS_KEY = "dataset.folds"
+TUNING = "tuning"  # of a manifest: what device=fast measured and chose
+REQUESTED = "requested"  # of that: the settings that were chosen, as they were before
 
 
 def defining(config: dict[str, Any]) -> dict[str, Any]:
@@ -43,6 +46,20 @@ def identity(config: dict[str, Any], without: tuple[str, ...] = ()) -> str:
     """
     values = {key: value for key, value in defining(config).items() if key not in without}
     return hash_of(values)
+
+
+def requested_config(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a run as it was requested, without what device=fast chose.
+
+    The same request may be answered otherwise on another machine.
+    """
+    config = manifest.get("config")
+    tuning = manifest.get(TUNING)
+    if not isinstance(config, dict):
+        return {}
+    if not isinstance(tuning, dict) or not isinstance(config.get("device"), dict):
+        return config
+    return {**config, "device": {**config["device"], **tuning.get(REQUESTED, {})}}
 
 
 def data_identity(manifest: dict[str, Any]) -> str:

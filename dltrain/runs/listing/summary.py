@@ -17,7 +17,7 @@ from typing import Any
 from dltrain.errors import InputError
 from dltrain.files import to_json
 from dltrain.runs.folder import FINISHED, MANIFEST, METRICS, RESULTS, RunFolder
-from dltrain.runs.identity import data_identity, identity
+from dltrain.runs.identity import data_identity, identity, requested_config
 from dltrain.runs.listing.folders import FoundFolder
 
 DAMAGED = "damaged"
@@ -124,7 +124,7 @@ def add_manifest(summary: RunSummary, manifest: Values) -> None:
     summary.debug = as_text(config.get("debug"))
     summary.seed = as_count(config.get("seed"))
     summary.key = as_text(manifest.get("key"))
-    summary.identity = identity(config, without=("seed",))
+    summary.identity = identity(requested_config(manifest), without=("seed",))
     summary.data = data_identity(manifest)
     summary.choices = choices_of(manifest)
     summary.settings = as_mapping(manifest.get("settings"))

@@ -33,7 +33,7 @@ from dltrain.options import Options
 from dltrain.runs.automatic import surrounding_overrides
 from dltrain.runs.continuation import continue_run
 from dltrain.runs.folder import CONFIG, FINISHED, MANIFEST, RESULTS, RunFolder
-from dltrain.runs.identity import identity
+from dltrain.runs.identity import identity, requested_config
 from dltrain.runs.lock import is_locked
 from dltrain.user_code import user_errors_explained
 
@@ -176,8 +176,7 @@ def results_of(job: SweepJob) -> dict[str, Any]:
 
 def is_of_job(run: RunFolder, job: SweepJob) -> bool:
     """Tell if a run has the job's configuration; InputError if its manifest is damaged."""
-    config = run.read_json(MANIFEST).get("config", {})
-    return isinstance(config, dict) and identity(config) == job.identity
+    return identity(requested_config(run.read_json(MANIFEST))) == job.identity
 
 
 def trained(job: SweepJob, decide: Decide) -> dict[str, Any]:
