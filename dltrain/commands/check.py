@@ -20,6 +20,7 @@ from dltrain.errors import UsageError
 from dltrain.experiment.batch_norm import require_batches_for_norm
 from dltrain.experiment.costs import ExperimentCosts, configured_data, measure_costs
 from dltrain.experiment.experiment import UNLIMITED_EPOCHS, Experiment
+from dltrain.experiment.tuned import with_known_choice
 from dltrain.files import writing
 from dltrain.options import Options
 from dltrain.report.batches import picture
@@ -51,6 +52,7 @@ def check(options: Options) -> None:
     description = None
     if is_read:
         description = data.description()
+    composed = with_known_choice(composed, data)
     experiment = Experiment.on_fake_data(composed.config, description)
     require_batches_for_norm(experiment)
     costs = measure_costs(experiment, data)

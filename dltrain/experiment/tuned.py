@@ -39,7 +39,7 @@ from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.trials import TrialBench, with_device
 from dltrain.machine import environment, machine
 from dltrain.runs.identity import REQUESTED, TUNING, hash_of
-from dltrain.types import Spec
+from dltrain.types import Data, Spec
 
 log = logging.getLogger("dltrain")
 FREE = "auto"  # the value of a setting that may be chosen
@@ -88,7 +88,8 @@ class TunedStart:
         self.composed = composed
         config = with_device(composed.config, untuned(composed.config))
         self.reference = Experiment.to_train(config)
-        self.spec = self.reference.selected_data.spec
+        self.data = self.reference.selected_data
+        self.spec = self.data.spec
         self.begin = rng.state_dict()
         self.end: dict[str, Any] | None = None
 
@@ -97,8 +98,8 @@ class TunedStart:
         reason = reason_not_to_measure(self.composed.config, self.spec)
         if reason:
             return self.not_measured(reason)
-        steps = planned_steps(self.reference, self.spec)
-        key = cache_key(self.composed.config, self.reference, self.spec)
+        steps = planned_steps(self.reference, self.data)
+        key = cache_key(self.composed.config, self.reference, self.data)
         folder = cache_folder(self.composed.config)
         path = cache_file(folder, key)
         measurements = cached(path, key, steps)
@@ -150,8 +151,7 @@ class TunedStart:
     def built(self, chosen: dict[str, Any], about: dict[str, Any]) -> Tuned:
         """Build the run's experiment with the `chosen` settings; keep them in its configuration."""
         device = self.composed.config["device"]
-        settings = untuned(self.composed.config)
-        settings |= {key: value for key, value in chosen.items() if device.get(key) == FREE}
+        settings = merged(self.composed.config, chosen)
         composed = replace(
             self.composed,
             config=with_device(self.composed.config, settings),
@@ -166,6 +166,35 @@ class TunedStart:
         requested = {key: device.get(key) for key in settings}
         tuning = {REQUESTED: requested, "chosen": settings, **about}
         return Tuned(composed, experiment, {TUNING: tuning})
+
+
+def with_known_choice(composed: Composed, data: Data) -> Composed:
+    """Return the configuration that `check` measures: with the cached choice of device=fast.
+
+    Nothing is timed. Without a cached choice it has the settings of device=auto; a line says which.
+    """
+    config = composed.config
+    if not config["device"].get("tune") or config["debug"] == "smoke":
+        return composed
+    settings = untuned(config)
+    experiment = Experiment.to_train(with_device(config, settings))
+    key = cache_key(config, experiment, data)
+    steps = planned_steps(experiment, data)
+    measurements = cached(cache_file(cache_folder(config), key), key, steps)
+    if measurements is None:
+        log.info("device=fast: nothing is cached for this network; a run measures when it begins")
+    else:
+        chosen = measurements.choice(limited(steps, experiment, measurements))
+        log.info(choice_line(chosen, measurements, is_cached=True))
+        settings = merged(config, chosen.candidate.settings())
+    return replace(composed, config=with_device(config, settings))
+
+
+def merged(config: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a tuned device: the chosen ones where the user left them free."""
+    device = config["device"]
+    free = {key: value for key, value in chosen.items() if device.get(key) == FREE}
+    return {**untuned(config), **free}
 
 
 def untuned(config: dict[str, Any]) -> dict[str, Any]:
@@ -185,13 +214,13 @@ def reason_not_to_measure(config: dict[str, Any], spec: Spec) -> str:
     return ""
 
 
-def planned_steps(experiment: Experiment, spec: Spec) -> float:
+def planned_steps(experiment: Experiment, data: Data) -> float:
     """Return how many steps a training is planned to make, about."""
     trainer = experiment.trainer
-    samples = max(1, batch_size(experiment.config, experiment.configured_data))
+    samples = max(1, batch_size(experiment.config, data))
     steps = math.inf
     if trainer.epochs is not None:
-        steps = trainer.epochs * math.ceil(spec.train_samples / samples)
+        steps = trainer.epochs * math.ceil(data.spec.train_samples / samples)
     limits = [limit for limit in (trainer.steps, trainer.stage_steps) if limit is not None]
     return min([steps, *limits])
 
@@ -217,17 +246,17 @@ def cache_folder(config: dict[str, Any]) -> Path:
     return Path(config["paths"]["data"]) / CACHE
 
 
-def cache_key(config: dict[str, Any], experiment: Experiment, spec: Spec) -> str:
+def cache_key(config: dict[str, Any], experiment: Experiment, data: Data) -> str:
     """Return a hash of all that the time and the losses of a step depend on."""
     device = experiment.device.torch_device()
     variables = {name: text for name, text in environment().items() if name != "DLTRAIN_DATA"}
     return hash_of(
         {
             "network": {key: config.get(key) for key in NETWORK_KEYS},
-            "batch_size": batch_size(config, experiment.configured_data),
+            "batch_size": batch_size(config, data),
             "accumulate": experiment.trainer.accumulate,
-            "inputs": spec.arguments(),
-            "continues": spec.continues,
+            "inputs": data.spec.arguments(),
+            "continues": data.spec.continues,
             "device": config["device"],
             "device_name": [device.type, device_name(device)],
             "machine": machine(),

@@ -161,7 +161,7 @@ CHANGES = (
 def key_of(*overrides: str) -> str:
     config = compose([*SMALL, "device=fast", *overrides]).config
     experiment = Experiment.to_train(config)
-    return cache_key(config, experiment, experiment.data.spec)
+    return cache_key(config, experiment, experiment.data)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -189,3 +189,13 @@ def test_measurements_survive_the_file(tmp_path: Path):
     assert read_measurements(path, "k" * 64) == measurements
     assert read_measurements(path, "other") is None
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_check_says_what_is_cached_and_measures_nothing(dltrain, forced):
+    before = dltrain("check", *SMALL, "device=fast")
+    assert "device=fast: nothing is cached for this network" in before.out
+    folder_of(dltrain(*SMALL, "device=fast", "--json"))
+    after = dltrain("check", *SMALL, "device=fast")
+    assert "device=fast: bf16 instead of fp32" in after.out
+    assert "measured by an earlier run" in after.out
+    assert forced == [1]
