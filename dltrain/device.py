@@ -19,6 +19,7 @@ from torch import nn
 
 from dltrain.acceleration.compiling import compile_networks
 from dltrain.acceleration.feeding import DeviceFeed
+from dltrain.acceleration.graphs import NEEDS_GPU, CudaRecorder, GraphStepRunner, PlainInstead
 from dltrain.acceleration.placing import fitting_device
 from dltrain.engine import Feed, PlainStepRunner, StepRunner
 from dltrain.errors import UsageError
@@ -252,7 +253,12 @@ class Device:
 
     def step_runner(self) -> StepRunner:
         """Return what runs the steps of a stage on the device."""
-        return PlainStepRunner()
+        if self.resolved_compile() != "step":
+            return PlainStepRunner()
+        device = self.torch_device()
+        if device.type != "cuda":
+            return PlainInstead(NEEDS_GPU)
+        return GraphStepRunner(CudaRecorder(device))
 
     def summary(self) -> dict[str, Any]:
         """Return the effective settings, for the manifest."""

@@ -63,6 +63,10 @@ class Stage:
     own weight. `evaluate` returns floats, and may return `Image`, `Text` and `Table` values.
     `watch` names the metric that decides which evaluation is the best; `mode` says whether its
     maximum or minimum is.
+
+    `replayable` is True if `step` does the same on the device for every batch of the same shapes:
+    it makes no decision on the host, acts in no environment, and each of its optimizers makes one
+    step. Then device.compile=step may record one step and repeat it for the other batches.
     """
 
     name: str
@@ -74,6 +78,7 @@ class Stage:
     optims: tuple[Optim, ...] = ()
     watch: str = ""
     mode: Direction = "max"
+    replayable: bool = False
 
     def rank(self, value: float) -> float:
         """Return `value` of the watched metric, with the sign that makes higher better."""
@@ -139,6 +144,9 @@ class StepRunner(Protocol):
     def run(self, stage: Stage, batch: Any) -> Metrics:
         """Return the metrics of one step of `stage` on `batch`."""
 
+    def release(self) -> None:
+        """Free what is kept for the steps of a stage, which has ended."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a resume needs to run steps in the same way."""
 
@@ -152,6 +160,9 @@ class PlainStepRunner:
     def run(self, stage: Stage, batch: Any) -> Metrics:
         """Return the metrics of one step of `stage` on `batch`."""
         return stage.step(batch)
+
+    def release(self) -> None:
+        """Do nothing: a plain step runner keeps nothing."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return {}: a plain step runner has no state."""
@@ -314,6 +325,7 @@ class Engine:
                 self.settled = True
                 self.emit("epoch_end")
             self._flush()
+            self.step_runner.release()
             self.emit("stage_end")
         self.emit("run_end")
 

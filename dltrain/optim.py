@@ -106,6 +106,9 @@ class Optim:
             None  # of a whole window, estimated from its first loss
         )
 
+        # a step runner that repeats the device's part of a step calls `finish_step` itself
+        self.finishes_later = False
+
         self.record_grad_norm = False
         self.grad_norm: Tensor | None = None
         self.skip_nonfinite = skip_nonfinite
@@ -198,21 +201,22 @@ class Optim:
         self.scaler.unscale_(self.optimizer)
         for penalty in self.penalties:
             penalty.before_step(self.params)
-        if self._needs_grad_norm():
+        if self.needs_grad_norm():
             self._measure_gradient()
         if self._is_to_skip():
             self.forget_gradient()
             return
         self._clip()
-        self._set_learning_rates()
+        self.set_learning_rates()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self._finish_step()
         # autocast keeps half-precision copies: a second forward pass would read stale weights
         torch.clear_autocast_cache()
+        if not self.finishes_later:
+            self.finish_step()
 
-    def _finish_step(self) -> None:
-        """Apply the penalties, average the weights, and start the next window."""
+    def finish_step(self) -> None:
+        """Apply the penalties, average the weights, count the step, and start the next window."""
         for penalty in self.penalties:
             for group in self.optimizer.param_groups:
                 penalty.after_step(group["params"], float(group["lr"]))
@@ -239,7 +243,8 @@ class Optim:
         """Return the gradients of the parameters that have one."""
         return [p.grad for p in self.params if p.grad is not None]
 
-    def _needs_grad_norm(self) -> bool:
+    def needs_grad_norm(self) -> bool:
+        """Tell if the next step computes the norm of the gradient."""
         needs_check = self.skip_nonfinite or self.scaler.is_enabled()
         return bool(self.record_grad_norm or self.clip_norm or needs_check)
 
@@ -265,7 +270,7 @@ class Optim:
         if self.clip_value:
             nn.utils.clip_grad_value_(self.params, self.clip_value)
 
-    def _set_learning_rates(self) -> None:
+    def set_learning_rates(self) -> None:
         """Set the learning rates of the next step by the schedule."""
         if self.schedule:
             factor = self.schedule.factor(self.updates)

@@ -92,6 +92,11 @@ def torch_stream(name: str, device: torch.device | str = "cpu") -> torch.Generat
     return _streams.torch[key]
 
 
+def torch_streams(device: torch.device) -> list[torch.Generator]:
+    """Return the run's named torch generators on a type of device."""
+    return [stream for stream in _streams.torch.values() if stream.device.type == device.type]
+
+
 def _branch(device: torch.device, seed: int) -> torch.Generator:
     """Return a generator in the state of the device's global one, and seed the global one."""
     if device.type not in ("cpu", "cuda"):  # the state of another device cannot be copied
@@ -150,14 +155,21 @@ def load_state_dict(state: dict[str, Any]) -> None:
 
 
 def _load_torch_streams(states: Mapping[str, torch.Tensor]) -> None:
-    """Restore the named torch generators, except those of devices that this machine lacks."""
-    _streams.torch.clear()
+    """Restore the named torch generators, except those of devices that this machine lacks.
+
+    Generators that exist stay the same objects: a recorded step draws from them.
+    """
+    earlier = _streams.torch
+    _streams.torch = {}
     devices = _devices()
     for key, saved in states.items():
         device = key.rpartition(" ")[2]
-        if device in devices:
-            _streams.torch[key] = torch.Generator(device)
-            _streams.torch[key].set_state(saved)
+        if device not in devices:
+            continue
+        if key not in earlier:
+            earlier[key] = torch.Generator(device)
+        _streams.torch[key] = earlier[key]
+        _streams.torch[key].set_state(saved)
 
 
 def _devices() -> tuple[str, ...]:

@@ -78,6 +78,7 @@ class MemoryGuard:
             if optim.pending:
                 log.warning("the gradient accumulated for this update is lost with the failed step")
             optim.forget_gradient()
+        self.runner.release()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -85,6 +86,10 @@ class MemoryGuard:
             f"out of memory with {size} samples: "
             f"each batch is trained in {self.parts} parts from now on"
         )
+
+    def release(self) -> None:
+        """Free what `runner` keeps for the steps of a stage."""
+        self.runner.release()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of parts."""

@@ -88,6 +88,7 @@ class Supervised:
             optims=(optim,),
             watch=self.watch,
             mode=self.mode,
+            replayable=True,
         )
 
     def _batch_loss(self) -> Callable[[Any, Tensor], tuple[Tensor, Tensor | int]]:

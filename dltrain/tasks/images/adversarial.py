@@ -133,6 +133,7 @@ class Adversarial(Task):
             optims=(generator_optim, discriminator_optim),
             watch=self.watch,
             mode=watch_direction(self, self.watch, self.mode),
+            replayable=self.discriminator_steps == 1,
         )
 
     def _classifier_stage(self, classifier: nn.Module) -> Stage:
@@ -148,6 +149,7 @@ class Adversarial(Task):
             evaluate=self.evaluate_classifier,
             optims=(optim,),
             watch="val/accuracy",
+            replayable=True,
         )
 
     def classifier_step(self, batch: tuple[Tensor, Tensor], optim: Optim) -> dict[str, Tensor]:

@@ -110,6 +110,7 @@ class Autoencoding(Task):
             optims=(optim,),
             watch=self.watch,
             mode=watch_direction(self, self.watch, self.mode),
+            replayable=True,
         )
 
     def corrupted(

@@ -84,6 +84,7 @@ class Pretraining:
             optims=(optim,),
             watch="val/reconstruction_error",
             mode="min",
+            replayable=True,
         )
 
     @staticmethod

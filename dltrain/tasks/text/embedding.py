@@ -102,6 +102,7 @@ class WordEmbedding(Task):
             optims=(optim,),
             watch=self.watch,
             mode=watch_direction(self, self.watch, self.mode),
+            replayable=True,
         )
 
     def directions(self) -> dict[str, Direction | None]:

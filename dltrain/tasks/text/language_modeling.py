@@ -112,6 +112,7 @@ class LanguageModeling(Task):
             optims=(optim,),
             watch=self.watch,
             mode=watch_direction(self, self.watch, self.mode),
+            replayable=True,
         )
 
     def get_extra_state(self) -> Tensor:

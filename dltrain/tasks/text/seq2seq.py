@@ -134,6 +134,7 @@ class Seq2Seq(Task):
             optims=(optim,),
             watch=self.watch,
             mode=watch_direction(self, self.watch, self.mode),
+            replayable=True,
         )
 
     def logits(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
