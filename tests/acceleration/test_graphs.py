@@ -213,7 +213,7 @@ def test_a_resumed_run_records_again(stop: int) -> None:
     assert isinstance(rates["lr"], float)
     assert not rates["capturable"]
     for runner in (GraphStepRunner(TapeRecorder()), PlainStepRunner()):
-        resume = Resume(saved["engine"], saved.get("ends", {}))
+        resume = Resume(copy_of(saved["engine"]), copy_of(saved.get("ends", {})))
         resumed = Trained(Regression(), runner, resume)
         rows = [row[:-2] for row in whole.rows[stop:]]
         assert len(resumed.rows) == len(rows)
@@ -314,7 +314,7 @@ class Undeclared(Regression):
 class Varying(Points):
     def epoch(self, number: int, start: int = 0) -> Iterator[Tensor]:
         for position, points in enumerate(super().epoch(number, start), start):
-            yield points[: 2 + position % 3]
+            yield points[: 2 + position % 5]
 
 
 STEPS: dict[str, tuple[Callable[[], Task], str]] = {
@@ -323,16 +323,14 @@ STEPS: dict[str, tuple[Callable[[], Task], str]] = {
     "count": (Counting, "not the same for every batch (aten::mul)"),
     "two steps": (Twice, "does not step at every batch"),
     "undeclared": (Undeclared, "Stage.replayable"),
-    "shapes": (lambda: Regression(Varying(8, batch_size=5)), "shapes of its batches vary"),
+    "shapes": (lambda: Regression(Varying(8, batch_size=6)), "shapes of its batches vary"),
 }
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_steps_that_need_the_host(name: str, caplog: pytest.LogCaptureFixture) -> None:
     make, words = STEPS[name]
-    found = reason(caplog, make())
-    if name != "shapes":
-        assert words in found
+    assert words in reason(caplog, make())
 
 
 @pytest.mark.parametrize("error", [RuntimeError("operation not permitted\nmore"), AssertionError()])
@@ -357,7 +355,6 @@ def test_a_value_of_the_host_is_found_on_another_device() -> None:
     meta = weight.device
     assert not observed(meta, lambda: step(2.0))[1].problem
     assert "takes values from it" in observed(meta, lambda: step(torch.tensor(2.0)))[1].problem
-    assert "waits" in observed(weight.device, lambda: weight.nonzero())[1].problem
 
 
 def test_a_tape_repeats_what_changed() -> None:
