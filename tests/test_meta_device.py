@@ -56,8 +56,6 @@ EXCEPTIONS = {
     "dqn_cartpole train evaluation": ACTING,
 }
 TO_BE_MENDED = {
-    "cbow_imdb train step",
-    "word2vec_imdb train step",
     "fasttext_imdb train step",
     "fasttext_imdb train evaluation",
     "fasttext_vectors_imdb train step",
