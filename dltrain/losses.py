@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import ClassVar, Literal, TypeAlias
 
@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from dltrain.types import Fraction, NonNegative, PositiveFloat, PositiveInt
 
+MAX_BATCH_SUMS = 4096  # sums of batches that are kept before they are added up
+MAX_BLOCK_VALUES = 2**20  # outputs that an evaluation copies at once: 4 MB
 ClassWeights: TypeAlias = tuple[PositiveFloat, ...] | Literal["balanced"] | None
 
 
@@ -158,12 +160,37 @@ def training_mean(loss: nn.Module, outputs: Tensor, targets: Tensor) -> tuple[Te
     return mean, weight
 
 
+def row_blocks(outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield a batch of outputs (B, K) and targets (B, ...) in blocks of rows.
+
+    A block has at most `MAX_BLOCK_VALUES` outputs, or one row, so that what is computed from it
+    takes little memory beside a batch of many classes. Most batches are one block.
+    """
+    if outputs.numel() <= MAX_BLOCK_VALUES:
+        yield outputs, targets
+        return
+    num_rows = max(1, MAX_BLOCK_VALUES // outputs[0].numel())
+    yield from zip(outputs.split(num_rows), targets.split(num_rows), strict=True)
+
+
 def evaluation_sum(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
     """Return (2,) on the device of `outputs`: the sums of a batch's losses and of its weights.
 
     `mean_over` computes the loss over a split from these, for batches of any sizes. The arguments
-    are those of `training_mean`.
+    are those of `training_mean`. A large batch is taken in blocks where the loss is known to be a
+    weighted mean over its rows.
     """
+    if isinstance(loss, Weighted | nn.CrossEntropyLoss | nn.NLLLoss):
+        blocks = row_blocks(outputs, targets)
+        total = _evaluation_sum(loss, *next(blocks))
+        for block in blocks:
+            total = total + _evaluation_sum(loss, *block)
+        return total
+    return _evaluation_sum(loss, outputs, targets)
+
+
+def _evaluation_sum(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the `evaluation_sum` (2,) of one block."""
     if isinstance(loss, Weighted) and loss.class_weights is not None:
         total, weight = loss.sums(outputs, targets)
     else:
@@ -175,8 +202,43 @@ def evaluation_sum(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
 
 def mean_over(sums: Sequence[Tensor]) -> float:
     """Return the loss over a split from the `evaluation_sum` (2,) of each of its batches."""
-    total, weight = torch.stack(list(sums)).cpu().double().sum(dim=0).tolist()
+    return weighted_mean(summed(sums))
+
+
+def summed(sums: Sequence[Tensor]) -> Tensor:
+    """Return the sum (2,) of several `evaluation_sum`, in double precision on the CPU."""
+    return torch.stack(list(sums)).cpu().double().sum(dim=0)
+
+
+def weighted_mean(sums: Tensor) -> float:
+    """Return the quotient of a sum of losses and of weights (2,), NaN for a weight of 0."""
+    total, weight = sums.tolist()
     return total / weight if weight else math.nan
+
+
+class LossSums:
+    """The loss over a split, of which batches are added; its memory does not grow with them.
+
+    The sums of the last batches stay on their device: the host waits for it once in
+    `MAX_BATCH_SUMS` batches.
+    """
+
+    def __init__(self) -> None:
+        self.recent: list[Tensor] = []  # the `evaluation_sum` (2,) of a batch each
+        self.earlier = torch.zeros(2, dtype=torch.float64)
+
+    def add(self, loss: nn.Module, outputs: Tensor, targets: Tensor) -> None:
+        """Add a batch; the arguments are those of `evaluation_sum`."""
+        self.recent.append(evaluation_sum(loss, outputs, targets))
+        if len(self.recent) == MAX_BATCH_SUMS:
+            self.earlier += summed(self.recent)
+            self.recent = []
+
+    def mean(self) -> float:
+        """Return the loss over all batches; there must be one."""
+        if not self.recent:
+            return weighted_mean(self.earlier)
+        return weighted_mean(self.earlier + summed(self.recent))
 
 
 def sample_losses(

@@ -10,6 +10,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from dltrain.losses import row_blocks
 
 TOP_MISTAKES = 16
 ROC_POINTS = 200
@@ -137,7 +140,12 @@ class WorstMistakes:
     def update(self, inputs: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Add a batch of inputs (B, ...), logits (B, K) and targets (B,)."""
         predictions = logits.argmax(dim=1)
-        losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+        losses = torch.cat(
+            [
+                cross_entropy(part.float(), truth, reduction="none")
+                for part, truth in row_blocks(logits, targets)
+            ]
+        )
         losses = torch.where(predictions == targets, -1.0, losses)  # below every mistake's
         columns = self._highest((losses, inputs, targets, predictions))
         if self.kept:

@@ -103,11 +103,19 @@ def figure_lines(figures: dict[str, Any]) -> list[tuple[str, str]]:
     milliseconds = figures["step_seconds"] * 1e3
     loss = number(figures["initial_loss"])
     epoch = duration(figures["epoch_seconds"])
+    evaluation = []
+    if "evaluation_state_bytes" in figures:
+        states = size(figures["evaluation_state_bytes"])
+        outputs = size(figures["evaluation_output_bytes"])
+        text = f"{states} for {counted_noun(figures['evaluation_samples'], 'sample')}"
+        text += f", and {outputs} for the outputs of {figures['evaluation_batch_size']}"
+        evaluation = [("states of an evaluation", text)]
     return [
         *rows,
         ("FLOPs per sample, forward", f"{number(figures['forward_flops_per_sample'] / 1e6)} M"),
         ("weights, gradients, optimizer", size(figures["state_bytes"])),
         ("activations per batch", f"{activations} at batch {figures['measured_batch_size']}"),
+        *evaluation,
         ("data set in memory", size(figures["dataset_bytes"])),
         ("time per step", f"{milliseconds:.1f} ms, loss {loss} before training"),
         ("time per epoch, about", f"{epoch} ({figures['steps_per_epoch']} steps)"),

@@ -13,7 +13,7 @@ from torch import Tensor
 from dltrain.callbacks.checkpoint import require_metric
 from dltrain.config.compose import Composed
 from dltrain.engine import Engine, Stage, Task
-from dltrain.experiment.data import batch_size
+from dltrain.experiment.data import DEFAULT_BATCH_SIZE, batch_size
 from dltrain.experiment.experiment import Experiment
 from dltrain.report.costs import (
     LayerRow,
@@ -26,7 +26,7 @@ from dltrain.report.costs import (
     step_costs,
 )
 from dltrain.runs.predict import batch_rows
-from dltrain.types import AveragesViews, Data, PredictionRows
+from dltrain.types import AveragesViews, Data, KeepsStates, PredictionRows
 from dltrain.types.own_code import MisfitError, described_class
 from dltrain.weights.freezing import trainable_count
 
@@ -68,6 +68,25 @@ def try_prediction(task: Task, inputs: Tensor, autocast: AbstractContextManager[
     """Predict some inputs (B, ...) as `predict` does, if the task describes its predictions."""
     if isinstance(task, PredictionRows):
         batch_rows(task, inputs, autocast, [{} for _ in inputs])
+
+
+def evaluation_costs(task: Task, settings: Mapping[str, Any], data: Data) -> dict[str, int]:
+    """Return the memory of an evaluation of the larger held-out split, in bytes by name.
+
+    `settings` are those of the data set. The result is {} for a task that does not know.
+    """
+    if not isinstance(task, KeepsStates):
+        return {}
+    fraction = validation_fraction(settings)
+    samples = max(data.spec.test_samples, round(data.spec.train_samples * fraction))
+    batch = min(samples, settings.get("eval_batch_size", DEFAULT_BATCH_SIZE))
+    states, outputs = task.evaluation_bytes(samples, batch)
+    return {
+        "evaluation_samples": samples,
+        "evaluation_state_bytes": states,
+        "evaluation_batch_size": batch,
+        "evaluation_output_bytes": outputs,
+    }
 
 
 @dataclass(frozen=True)
@@ -141,6 +160,7 @@ def measure_costs(experiment: Experiment, data: Data) -> ExperimentCosts:
         "step_seconds": step_seconds,
         "epoch_seconds": steps * step_seconds * step_samples / measured_size,
         "steps_per_epoch": steps,
+        **evaluation_costs(task, experiment.config["dataset"], data),
         "earlier_stages": [one.name for one in earlier],
     }
     return ExperimentCosts(figures, layers, stage.name, earlier)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dltrain import metrics
 from dltrain.engine import Direction, Stage, Task
-from dltrain.losses import evaluation_sum, mean_over, sample_losses, weighs_samples
+from dltrain.losses import LossSums, sample_losses, weighs_samples
 from dltrain.optim import Optim
 from dltrain.tasks.classification_scores import (
     ClassificationScores,
@@ -19,6 +19,7 @@ from dltrain.tasks.classification_scores import (
     confusion_table,
     per_class_table,
     roc_plot,
+    state_bytes,
 )
 from dltrain.tasks.directions import custom_direction, watch_direction
 from dltrain.tasks.images.explanation import (
@@ -33,6 +34,7 @@ from dltrain.tasks.images.explanation import (
 )
 from dltrain.tasks.images.views import VIEWS, View, mean_logits
 from dltrain.tasks.outputs import Expected, require_outputs
+from dltrain.tasks.score_states import FLOAT_BYTES
 from dltrain.tasks.supervised import Supervised, validation_split
 from dltrain.types import (
     Data,
@@ -163,27 +165,29 @@ class Classification(Task):
         gathered = ClassificationScores(
             spec.num_classes, self.top_k, keep_logits=bool(self.metrics)
         )
-        losses: list[Tensor] = []
+        losses = LossSums()
         mistakes = metrics.WorstMistakes()
         samples: tuple[Tensor, Tensor, Tensor] | None = None
         for inputs, targets in batches:
             logits = mean_logits(self.model, inputs, self.views)
             require_outputs(self.model, inputs, logits, spec.num_classes, CLASSES)
-            losses.append(evaluation_sum(self.loss, logits, targets))
+            losses.add(self.loss, logits, targets)
             gathered.update(logits, targets)
-            mistakes.update(self._shown_inputs(inputs), logits, targets)
+            if self._shows_mistakes:
+                mistakes.update(self._shown_inputs(inputs), logits, targets)
             if samples is None:
                 samples = (
                     inputs[:SAMPLE_IMAGES],
                     targets[:SAMPLE_IMAGES],
                     logits[:SAMPLE_IMAGES].argmax(dim=1),
                 )
+            del logits  # of many classes, those of two batches would need twice the memory
         if samples is None:
             raise ValueError("there is nothing to evaluate: the split is empty")
         scores = gathered.compute()
         self._log_once(scores.note)
         evaluation = {
-            "loss": mean_over(losses),
+            "loss": losses.mean(),
             **scores.figures,
             **self._custom_metrics(gathered),
             "confusion": confusion_table(scores.confusion, spec.class_names),
@@ -196,6 +200,20 @@ class Classification(Task):
         if spec.vocab_size:
             evaluation["mistakes"] = self._text(*mistakes.compute())
         return evaluation
+
+    @property
+    def _shows_mistakes(self) -> bool:
+        """True for images and texts, of which the worst mistakes are shown."""
+        return self.data.spec.is_image or bool(self.data.spec.vocab_size)
+
+    def evaluation_bytes(self, samples: int, batch_size: int) -> tuple[int, int]:
+        """Return the bytes of an evaluation's states, and of a batch's logits; see `KeepsStates`.
+
+        All logits are among the states if the user's own metrics need them.
+        """
+        num_classes = self.data.spec.num_classes
+        states = state_bytes(samples, num_classes, keep_logits=bool(self.metrics))
+        return states, FLOAT_BYTES * batch_size * num_classes
 
     def _shown_inputs(self, inputs: Tensor) -> Tensor:
         """Return the inputs to show for mistakes: only `SHOWN_TOKENS` tokens of texts (B, T)."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dltrain import metrics
 from dltrain.engine import Direction, Stage, Task
-from dltrain.losses import evaluation_sum, mean_over, sample_losses
+from dltrain.losses import LossSums, sample_losses
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.many_classes import MAX_WHOLE_TABLE, lowest
@@ -176,14 +176,14 @@ def scores(
     """
     output_batches: list[Tensor] = []
     target_batches: list[Tensor] = []
-    losses: list[Tensor] = []
+    losses = LossSums()
     for inputs, targets in batches:
         outputs = model(inputs)
         require_outputs(model, inputs, outputs, len(spec.target_names), TARGETS)
-        losses.append(evaluation_sum(loss, outputs, targets))
+        losses.add(loss, outputs, targets)
         output_batches.append(outputs.float())
         target_batches.append(targets)
-    if not losses:
+    if not output_batches:
         raise ValueError("there is nothing to evaluate: the split is empty")
     mean = torch.tensor(spec.target_mean, dtype=torch.float64)
     std = torch.tensor(spec.target_std, dtype=torch.float64)
@@ -196,7 +196,7 @@ def scores(
         "rmse": means["mse"] ** 0.5,
         "r2": means["r2"],
         "mae": means["mae"],
-        "loss": mean_over(losses),
+        "loss": losses.mean(),
         "mse": means["mse"],
     }
     if len(spec.target_names) > MAX_WHOLE_TABLE:

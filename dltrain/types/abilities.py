@@ -281,6 +281,17 @@ class ShowsFeatures(Protocol):
 
 
 @runtime_checkable
+class KeepsStates(Protocol):
+    """A task that says how much memory the states of its evaluation take, for `check`."""
+
+    def evaluation_bytes(self, samples: int, batch_size: int) -> tuple[int, int]:
+        """Return the bytes that an evaluation of some samples needs beside the network.
+
+        They are the most that it keeps between batches, and the outputs of one batch.
+        """
+
+
+@runtime_checkable
 class AveragesViews(Protocol):
     """A task with test-time augmentation, for `evaluate RUN tta=flip`."""
 

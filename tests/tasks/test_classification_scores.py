@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dltrain import metrics
-from dltrain.tasks import classification_scores as module
+from dltrain import losses, metrics
+from dltrain.losses import CrossEntropy, evaluation_sum, row_blocks
+from dltrain.tasks import classification_scores, roc_scores, score_states
 from dltrain.tasks.classification_scores import (
     OTHER_CLASSES,
     ClassificationScores,
@@ -55,7 +56,9 @@ def both_ways(
 ) -> tuple[Scores, Scores]:
     """Return the scores computed as for few classes, and as for many."""
     dense = gathered(logits, targets).compute()
-    monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
+    monkeypatch.setattr(roc_scores, "MAX_CURVE_CLASSES", 2)
+    monkeypatch.setattr(score_states, "MAX_TABLE_CLASSES", 2)
+    monkeypatch.setattr(score_states, "PENDING_PAIRS", 100)
     return dense, gathered(logits, targets).compute()
 
 
@@ -91,32 +94,143 @@ def test_scores_of_few_classes_are_bit_identical_to_those_of_all_logits() -> Non
     assert torch.equal(found.per_class, expected["per_class"])
 
 
-def test_an_auc_over_some_of_the_classes_has_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kept probabilities stay within their limit; each class of the sample is exact."""
-    logits, targets = samples(300, 40)
-    dense = gathered(logits, targets).compute()
-    monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
-    monkeypatch.setattr(module, "MAX_KEPT_VALUES", 4000)
+def test_an_auc_from_some_of_the_samples_is_near_and_has_a_note(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every class keeps an AUC; the counts stay exact; the kept probabilities have a limit."""
+    logits, targets = samples(3000, 40)
+    exact = gathered(logits, targets).compute()
+    monkeypatch.setattr(roc_scores, "MAX_KEPT_VALUES", 40 * 800)
     scores = gathered(logits, targets)
-    assert sum(part.numel() for part in scores.probabilities) == 300 * 10
+    assert scores.roc.rows.num_kept == 750, "one of each four"
+    assert sum(part.columns[0].numel() for part in scores.roc.rows.parts) == 750 * 40
     found = scores.compute()
-    auc = found.per_class[:, 3]
-    assert int(auc.isfinite().sum()) == 10
-    torch.testing.assert_close(auc[auc.isfinite()], dense.per_class[auc.isfinite(), 3])
-    assert found.figures["auroc"] == pytest.approx(float(auc[auc.isfinite()].mean()))
-    assert found.note.startswith("auroc is the mean over 10 of 40 classes, chosen at random")
+    assert found.note == (
+        "auroc compares the samples of each class with 750 of all 3,000 samples, chosen at "
+        "random: the probabilities of all are too many to keep"
+    )
+    assert found.figures["auroc"] == pytest.approx(exact.figures["auroc"], abs=5e-3)
+    errors = (found.per_class[:, 3] - exact.per_class[:, 3]).abs()
+    assert 1e-4 < float(errors.max()) < 0.05
     for name in ("accuracy", "precision", "recall", "f1", "top5"):
-        assert found.figures[name] == dense.figures[name], "all classes are included"
-    mean = list(roc_plot(found, tuple(map(str, range(40)))).lines)[-1]
-    assert mean == f"mean of 10 of 40 classes (AUC {found.figures['auroc']:.3f})"
+        assert found.figures[name] == exact.figures[name]
+    assert torch.equal(found.confusion, exact.confusion)
+    for batch in (1, 700, 3000):
+        assert gathered(logits, targets, batch).compute().figures == found.figures
+    monkeypatch.setattr(roc_scores, "MAX_TRUE_SCORES", 1000)
+    fewer = gathered(logits, targets)
+    assert fewer.roc.true_scores.num_kept == 750
+    assert fewer.compute().figures["auroc"] == pytest.approx(exact.figures["auroc"], abs=0.02)
+
+
+@pytest.mark.parametrize("max_rows", [2, 7, 64])
+def test_the_sample_of_a_stream_is_bounded_and_spread_over_it(max_rows: int) -> None:
+    """Whatever the batches are, the same rows are kept, of each block of the stream one."""
+    kept = score_states.SampledRows(max_rows)
+    generator = torch.Generator().manual_seed(0)
+    total = 0
+    while total < 1000:
+        size = min(int(torch.randint(1, 90, (1,), generator=generator)), 1000 - total)
+        kept.keep(torch.arange(total, total + size))
+        total += size
+        assert 1 <= kept.num_kept <= max_rows
+    rows = kept.column(0)
+    whole = score_states.SampledRows(max_rows)
+    whole.keep(torch.arange(1000))
+    assert rows.tolist() == whole.column(0).tolist()
+    assert (rows >> kept.level).tolist() == list(range(len(rows)))
+    assert kept.level == 0 or kept.num_kept > max_rows // 2 - 1
+
+
+def test_the_sample_does_not_follow_a_pattern_of_the_data() -> None:
+    """Were every eighth row kept, all samples of alternating classes would be of one class."""
+    rows = score_states.chosen_rows(0, 80_000, 3)
+    assert len(rows) == 10_000
+    counts = torch.bincount(rows % 8, minlength=8)
+    assert (counts.min() > 1100, counts.max() < 1400) == (True, True), counts
+
+
+def test_states_do_not_grow_with_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roc_scores, "MAX_KEPT_ROWS", 256)
+    monkeypatch.setattr(roc_scores, "MAX_TRUE_SCORES", 256)
+    monkeypatch.setattr(score_states, "MAX_TABLE_CLASSES", 2)
+    monkeypatch.setattr(score_states, "MAX_PAIRS", 200)
+    monkeypatch.setattr(score_states, "PENDING_PAIRS", 128)
+    scores = ClassificationScores(50)
+    limit = classification_scores.state_bytes(256, 50, keep_logits=False) + 8 * 16
+    for seed in range(300):
+        generator = torch.Generator().manual_seed(seed)
+        logits = torch.randn(16, 50, generator=generator)
+        scores.update(logits, torch.randint(0, 50, (16,), generator=generator))
+        assert scores.bytes() <= limit
+        parts = len(scores.roc.rows.parts) + len(scores.counts.pending)
+        assert parts < 3 * score_states.MERGED_PARTS
+    found = scores.compute()
+    assert len(found.confusion) <= 200
+    lost = 300 * 16 - int(found.confusion[:, 2].sum())
+    assert lost > 0
+    assert f"leaves out {lost:,} samples of rare pairs" in found.note
+    assert int(found.per_class[:, 4].sum()) == 300 * 16
+
+
+@pytest.mark.parametrize(("count", "classes"), [(500, 10), (900, 30), (600, 1200), (700, 40)])
+@pytest.mark.parametrize("keep_logits", [False, True])
+def test_the_stated_memory_is_that_of_the_states(
+    count: int, classes: int, keep_logits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `check` prints is at most a tenth more: not all pairs of classes occur."""
+    monkeypatch.setattr(roc_scores, "MAX_KEPT_VALUES", 200_000)
+    monkeypatch.setattr(roc_scores, "MAX_KEPT_ROWS", 512)
+    scores = ClassificationScores(classes, keep_logits=keep_logits)
+    logits, targets = samples(count, classes)
+    for part in zip(logits.split(64), targets.split(64), strict=True):
+        scores.update(*part)
+    stated = classification_scores.state_bytes(count, classes, keep_logits)
+    scores.counts.pairs()
+    assert 0.9 * stated < scores.bytes() <= stated
+
+
+def test_check_prints_the_memory_of_an_evaluation(dltrain) -> None:
+    outcome = dltrain("check", *MANY, "dataset.source.num_classes=2000", "--json")
+    assert outcome.code == 0, outcome.err
+    stated = classification_scores.state_bytes(200, 2000, keep_logits=False)
+    assert outcome.json["evaluation_state_bytes"] == stated
+    assert (
+        outcome.json["evaluation_output_bytes"] == 4 * 2000 * outcome.json["evaluation_batch_size"]
+    )
+    lines = dltrain("check", *MANY, "dataset.source.num_classes=2000").out.splitlines()
+    line = next(line for line in lines if line.startswith("states of an evaluation"))
+    assert "1.7 MB for 200 samples, and " in line
+
+
+def test_a_batch_is_added_without_reading_its_values() -> None:
+    """On torch's meta device a tensor has no values."""
+    for classes in (10, 2000):
+        scores = ClassificationScores(classes)
+        for _ in range(3):
+            logits = torch.randn(8, classes, device="meta")
+            scores.update(logits, torch.zeros(8, dtype=torch.int64, device="meta"))
+        assert scores.roc.rows.total_rows == 24
+
+
+def test_a_large_batch_is_computed_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, targets = samples(300, 40)
+    loss = CrossEntropy(label_smoothing=0.1)
+    whole = evaluation_sum(loss, logits, targets)
+    exact = gathered(logits, targets, 300).compute()
+    monkeypatch.setattr(losses, "MAX_BLOCK_VALUES", 400)
+    assert [len(part) for part, _ in row_blocks(logits[:25], targets[:25])] == [10, 10, 5]
+    torch.testing.assert_close(evaluation_sum(loss, logits, targets), whole)
+    parts = gathered(logits, targets, 300)
+    assert len(parts.roc.rows.parts) == 30
+    assert parts.compute().figures == exact.figures
 
 
 def test_custom_metrics_get_all_logits_of_many_classes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     logits, targets = samples(300, 40)
-    monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
-    monkeypatch.setattr(module, "MAX_KEPT_VALUES", 4000)
+    monkeypatch.setattr(roc_scores, "MAX_KEPT_VALUES", 4000)
     scores = ClassificationScores(40, keep_logits=True)
     for part in zip(logits.split(64), targets.split(64), strict=True):
         scores.update(*part)
@@ -130,8 +244,8 @@ def test_custom_metrics_get_all_logits_of_many_classes(
 def test_the_area_of_the_mean_curve_is_that_of_its_classes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "MAX_DENSE_CLASSES", 2)
-    monkeypatch.setattr(module, "MAX_AVERAGED_CURVES", 5)
+    monkeypatch.setattr(roc_scores, "MAX_CURVE_CLASSES", 2)
+    monkeypatch.setattr(classification_scores, "MAX_AVERAGED_CURVES", 5)
     found = gathered(*samples(300, 40)).compute()
     assert found.mean_classes == 5
     area = float(torch.trapezoid(found.mean_curve, metrics.false_positive_rates()))
