@@ -26,7 +26,7 @@ RULES: dict[str, set[str]] = {
     "rng": NUMERIC,
     "models": {"torch", "torchvision", "dltrain.types", "dltrain.models"},
     "losses": {"torch", "dltrain.types"},
-    "metrics": {"torch", "torchmetrics", "dltrain.types"},
+    "metrics": {"torch", "torchmetrics", "dltrain.types", "dltrain.losses"},
     "data": {
         *NUMERIC,
         "torchvision",

@@ -16,7 +16,7 @@ from torch import Tensor
 from dltrain import metrics
 from dltrain.tasks.many_classes import MAX_WHOLE_TABLE, WORST, worst_in
 from dltrain.tasks.roc_scores import RocScores
-from dltrain.tasks.score_states import FLOAT_BYTES, INDEX_BYTES, ClassCounts
+from dltrain.tasks.score_states import FLOAT_BYTES, INDEX_BYTES, PairCounts
 from dltrain.types import Plot, Table, shortened
 
 MAX_CURVES = 10  # ROC curves in a plot, as many as the eye can tell apart
@@ -52,7 +52,7 @@ class Scores:
 class ClassificationScores:
     """Gathers logits and targets a batch at a time, in states of bounded size.
 
-    Accuracy, top-k accuracy, precision, recall and F1 follow exactly from counts (`ClassCounts`),
+    Accuracy, top-k accuracy, precision, recall and F1 follow exactly from counts (`PairCounts`),
     the ROC AUC from probabilities (`RocScores`), exactly while the samples and classes are few.
     `keep_logits` keeps all logits too, for metrics that need them.
     """
@@ -63,7 +63,7 @@ class ClassificationScores:
         self.keep_logits = keep_logits
         self.logits: list[Tensor] = []
         self.targets: list[Tensor] = []
-        self.counts = ClassCounts(num_classes)
+        self.counts = PairCounts(num_classes)
         self.roc = RocScores(num_classes)
         self.hits: Tensor | int = 0  # samples whose class is among the top k
 
@@ -145,7 +145,7 @@ def state_bytes(samples: int, num_classes: int, keep_logits: bool) -> int:
 
     It is the most that can be: of many classes, as many pairs of classes as samples are counted.
     """
-    kept = RocScores.state_bytes(samples, num_classes) + ClassCounts.state_bytes(
+    kept = RocScores.state_bytes(samples, num_classes) + PairCounts.state_bytes(
         samples, num_classes
     )
     if keep_logits:
@@ -165,7 +165,7 @@ def classes_with_curves(auc: Tensor) -> Tensor:
 
 
 def confusion_table(pairs: Tensor, names: tuple[str, ...]) -> Table:
-    """Return the confusion matrix of the `pairs` (P, 3) of `ClassCounts`.
+    """Return the confusion matrix of the `pairs` (P, 3) of `PairCounts`.
 
     Of more than `MAX_WHOLE_TABLE` classes it has those with the most mistakes, and one row and
     column for all others.

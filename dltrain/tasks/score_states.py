@@ -151,7 +151,7 @@ def picked(column: Tensor, rows: Tensor) -> Tensor:
     return column[rows.to(column.device, non_blocking=True)]
 
 
-class ClassCounts:
+class PairCounts:
     """Counts samples by true and predicted class.
 
     `per_class` (3, K) counts true classes, predicted classes and correct predictions. Pairs of true

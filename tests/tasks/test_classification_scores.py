@@ -125,7 +125,7 @@ def test_an_auc_from_some_of_the_samples_is_near_and_has_a_note(
 
 @pytest.mark.parametrize("max_rows", [2, 7, 64])
 def test_the_sample_of_a_stream_is_bounded_and_spread_over_it(max_rows: int) -> None:
-    """Whatever the batches are, the same rows are kept, of each block of the stream one."""
+    """Batches of any sizes give the same rows, one of each block of the stream."""
     kept = score_states.SampledRows(max_rows)
     generator = torch.Generator().manual_seed(0)
     total = 0
@@ -178,7 +178,7 @@ def test_states_do_not_grow_with_the_samples(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_stated_memory_is_that_of_the_states(
     count: int, classes: int, keep_logits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What `check` prints is at most a tenth more: not all pairs of classes occur."""
+    """The stated bytes are at most a tenth more: not all pairs of classes occur."""
     monkeypatch.setattr(roc_scores, "MAX_KEPT_VALUES", 200_000)
     monkeypatch.setattr(roc_scores, "MAX_KEPT_ROWS", 512)
     scores = ClassificationScores(classes, keep_logits=keep_logits)
@@ -199,7 +199,7 @@ def test_check_prints_the_memory_of_an_evaluation(dltrain) -> None:
         outcome.json["evaluation_output_bytes"] == 4 * 2000 * outcome.json["evaluation_batch_size"]
     )
     lines = dltrain("check", *MANY, "dataset.source.num_classes=2000").out.splitlines()
-    line = next(line for line in lines if line.startswith("states of an evaluation"))
+    line = next(line for line in lines if "states of an evaluation" in line)
     assert "1.7 MB for 200 samples, and " in line
 
 
