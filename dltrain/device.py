@@ -21,6 +21,7 @@ from dltrain.acceleration.compiling import compile_networks
 from dltrain.acceleration.feeding import DeviceFeed
 from dltrain.acceleration.graphs import NEEDS_GPU, CudaRecorder, GraphStepRunner, PlainInstead
 from dltrain.acceleration.placing import fitting_device
+from dltrain.acceleration.start_up import leave_compiler_unloaded, use_deterministic_kernels
 from dltrain.engine import Feed, PlainStepRunner, StepRunner
 from dltrain.errors import UsageError
 from dltrain.host import current_host
@@ -198,7 +199,9 @@ class Device:
         torch.set_flush_denormal(self.flush_denormals)
         threads = 0 if self.threads == "auto" else self.threads
         torch.set_num_threads(threads or TORCH_THREADS)
-        torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
+        if self.resolved_compile() == "off":
+            leave_compiler_unloaded()
+        use_deterministic_kernels(self.deterministic)
         if self.deterministic:
             # cuBLAS requires it of a deterministic program
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

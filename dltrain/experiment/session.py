@@ -19,7 +19,6 @@ from dltrain.callbacks.evaluate_every import EvaluateEvery
 from dltrain.callbacks.limits import Limits
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.callbacks.nonfinite import NonFinite
-from dltrain.callbacks.profile import Profile
 from dltrain.callbacks.signals import Signals
 from dltrain.callbacks.tensorboard import TENSORBOARD
 from dltrain.callbacks.timer import Timer
@@ -35,6 +34,7 @@ from dltrain.experiment.instantiate import instantiate
 from dltrain.experiment.tuned import experiment_to_train
 from dltrain.files import finite, to_json, writing
 from dltrain.options import Options
+from dltrain.profiling.session import Profiling, profiling_of
 from dltrain.report.splits import empty_splits, sizes
 from dltrain.report.summary import closing_table, rendered_grids
 from dltrain.runs.checkpoint import Store
@@ -61,6 +61,7 @@ class Session:
     checkpoint: Checkpoint
     limits: Limits
     signals: Signals
+    profiling: Profiling
 
 
 def start(
@@ -125,7 +126,7 @@ def open_session(
     The order of the callbacks matters. The log is first: it raises on a bad loss before anything is
     saved. The callback that evaluates within an epoch comes after all that count steps. It comes
     before the one that saves, because a resume continues at the next step. Signals are last, so
-    that every other callback has seen the step.
+    that every other callback has seen the step; only profiling comes after them.
     """
     trainer = experiment.trainer
     metrics_log = MetricsLog(run, trainer.log_every)
@@ -142,7 +143,9 @@ def open_session(
         "data": experiment.data,
         "checkpoint": checkpoint,
     }
-    optional = optional_callbacks(experiment, run, available)
+    optional = optional_callbacks(experiment, available)
+    device = experiment.device
+    profiling = profiling_of(run, experiment.config, device)
     evaluations = [EvaluateEvery(trainer.evaluate_every)] if trainer.evaluate_every else []
     signals = Signals(timer.subtract_stop)
     callbacks: list[Callback] = [
@@ -156,15 +159,23 @@ def open_session(
         checkpoint,
         signals,
         *more,
+        *profiling.callbacks(),
     ]
-    device = experiment.device
     step_runner = MemoryGuard(
         trainer.on_oom == "halve",
         lambda: smallest_batch(experiment.task),
         device.step_runner(),
     )
-    engine = Engine(callbacks, device.feed(), device.autocast(), step_runner)
-    return Session(experiment, run, engine, metrics_log, timer, checkpoint, limits, signals)
+    engine = Engine(
+        callbacks,
+        profiling.feed(device.feed()),
+        device.autocast(),
+        profiling.step_runner(step_runner),
+    )
+    profiling.time(engine)
+    return Session(
+        experiment, run, engine, metrics_log, timer, checkpoint, limits, signals, profiling
+    )
 
 
 def execute(
@@ -281,6 +292,7 @@ def results_of(session: Session, ending: Ending) -> dict[str, Any]:
         "samples_per_second": round(session.timer.rate(engine), 1),
         "expect": claims(session.experiment.config, metrics) if is_finished else {},
         "run": str(session.run.folder),
+        **session.profiling.results(),
     }
 
 
@@ -295,17 +307,13 @@ def opening_line(session: Session) -> str:
     )
 
 
-def optional_callbacks(
-    experiment: Experiment, run: RunFolder, available: dict[str, Any]
-) -> dict[str, Callback]:
-    """Return the callbacks that the configuration names, by key; debug=profile adds one."""
+def optional_callbacks(experiment: Experiment, available: dict[str, Any]) -> dict[str, Callback]:
+    """Return the callbacks that the configuration names, by key."""
     config = experiment.config
     callbacks: dict[str, Callback] = {}
     for name, node in config["callbacks"].items():
         if node is not None:
             callbacks[name] = instantiate(node, f"callbacks.{name}", available, config["plugins"])
-    if config["debug"] == "profile":
-        callbacks["profile"] = Profile(run)
     return callbacks
 
 

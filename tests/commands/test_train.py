@@ -161,10 +161,16 @@ def test_overfit_says_fail_for_a_network_that_cannot_learn(dltrain) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_profile_prints_the_costliest_operations_and_keeps_a_trace(dltrain) -> None:
+def test_profile_prints_where_the_time_goes_and_keeps_a_trace(dltrain) -> None:
     outcome = dltrain("debug=profile", "callbacks=quiet", "--json")
-    assert "Self CPU" in outcome.out
-    assert (folder_of(outcome) / "trace.json").stat().st_size > 1000
+    table = outcome.json["profile"]
+    seconds = {row["phase"]: row["seconds"] for row in table["phases"]}
+    for phase in ("data", "forward", "backward", "optimizer", "evaluation", "checkpoint"):
+        assert seconds[phase] > 0, phase
+    assert table["verdict"] in outcome.out
+    folder = folder_of(outcome)
+    assert (folder / "trace.json").stat().st_size > 1000
+    assert (folder / "profile.json").exists()
 
 
 @pytest.mark.parametrize(
