@@ -36,17 +36,22 @@ def events_of(trace: profile) -> Sequence[Any]:
 
 
 def kernel_seconds(events: Sequence[Any], price: float) -> float:
-    """Return the seconds of kernels within the traced steps.
+    """Return the seconds of kernels in a traced step.
 
-    On a GPU that is the time of its kernels; on a CPU the time of operations beyond the `price` of
-    their calls, in seconds.
+    On a GPU that is the mean time of its kernels; on a CPU the median over the steps of the time
+    of operations beyond the `price` of their calls, in seconds.
     """
+    ranges = [e for e in events if e.name == STEP and e.device_type == DeviceType.CPU]
+    steps = sorted((e.time_range.start, e.time_range.end) for e in ranges)
     on_device = [event for event in events if is_device_kernel(event)]
     if on_device:
-        return sum(e.time_range.elapsed_us() for e in on_device) * SECONDS_PER_UNIT
+        microseconds = sum(event.time_range.elapsed_us() for event in on_device)
+        return microseconds * SECONDS_PER_UNIT / max(1, len(steps))
     fixed = CALL_FACTOR * price
-    kernels = (e.self_cpu_time_total * SECONDS_PER_UNIT for e in within_steps(events))
-    return sum(max(0.0, seconds - fixed) for seconds in kernels)
+    of_steps = [0.0 for _ in steps]
+    for place, event in within_steps(events, steps):
+        of_steps[place] += max(0.0, event.self_cpu_time_total * SECONDS_PER_UNIT - fixed)
+    return statistics.median(of_steps or [0.0])
 
 
 def is_device_kernel(event: Any) -> bool:
@@ -54,13 +59,14 @@ def is_device_kernel(event: Any) -> bool:
     return event.device_type != DeviceType.CPU and not event.is_user_annotation
 
 
-def within_steps(events: Sequence[Any]) -> Iterable[Any]:
-    """Yield the operations that began within a step."""
-    steps = sorted((e.time_range.start, e.time_range.end) for e in events if e.name == STEP)
+def within_steps(
+    events: Sequence[Any], steps: Sequence[tuple[float, float]]
+) -> Iterable[tuple[int, Any]]:
+    """Yield the operations that began within one of `steps` (start, end), with its number."""
     starts = [start for start, _ in steps]
     for event in events:
         if not event.name.startswith(("aten::", COMPILED)):
             continue
         place = bisect_right(starts, event.time_range.start) - 1
         if place >= 0 and event.time_range.start <= steps[place][1]:
-            yield event
+            yield place, event

@@ -140,8 +140,7 @@ class Profile(Callback):
         if len(self.stages) > 1:
             stage.trace = f"trace-{len(self.stages)}.json"
         trace.export_chrome_trace(str(self.run.folder / stage.trace))
-        seconds = kernel_seconds(events_of(trace), call_seconds())
-        stage.kernels = seconds / max(1, stage.traced.steps)
+        stage.kernels = kernel_seconds(events_of(trace), call_seconds())
 
     def evaluation_end(self, engine: Engine) -> None:
         self.clock.ledger.evaluations += 1
