@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from dltrain import rng
+from dltrain.acceleration.start_up import use_deterministic_kernels
 from dltrain.device import Device
 from dltrain.host import Host, hosted_by
 from dltrain.screen import Screen
@@ -181,7 +182,7 @@ class TorchSettings:
         torch.backends.cudnn.benchmark = self.benchmark
         torch.backends.cudnn.deterministic = self.cudnn_deterministic
         torch.autograd.set_detect_anomaly(self.finds_anomalies)
-        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warns_only)
+        use_deterministic_kernels(self.deterministic, self.warns_only)
 
 
 @dataclass(frozen=True)

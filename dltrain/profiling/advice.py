@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dltrain.device import Device, cpu_is_fast_in_bf16
-from dltrain.profiling.clock import CALLBACK, DATA, LOGGING, Ledger
+from dltrain.profiling.clock import CALLBACK, DATA, LOGGING, Ledger, is_of_steps
 from dltrain.sweeps.launchers.slots import cores
 
 LARGER_BATCH = 4  # times the samples of a batch
@@ -48,7 +48,11 @@ def shares_of(ledger: Ledger, kernel_seconds_a_step: float | None) -> Shares:
     whole = ledger.of_steps()
     if not whole or not ledger.steps:
         return Shares(0.0, None, 0.0)
-    callbacks = [s for phase, s in ledger.seconds.items() if phase.startswith(CALLBACK)]
+    callbacks = [
+        seconds
+        for phase, seconds in ledger.seconds.items()
+        if phase.startswith(CALLBACK) and is_of_steps(phase)
+    ]
     data = ledger.seconds.get(DATA, 0.0) / whole
     kernels = None
     if kernel_seconds_a_step is not None:

@@ -21,6 +21,7 @@ EVALUATION = "evaluation"
 CHECKPOINT = "checkpoint"
 REST = "rest"
 CALLBACK = "callback "  # before the name of a callback
+BETWEEN = ", epochs"  # after a phase: between steps, at the end of evaluations, epochs and stages
 
 
 @dataclass
@@ -33,9 +34,13 @@ class Ledger:
     evaluations: int = 0
 
     def of_steps(self) -> float:
-        """Return the seconds of everything except evaluations and checkpoints."""
-        apart = (EVALUATION, CHECKPOINT)
-        return sum(seconds for phase, seconds in self.seconds.items() if phase not in apart)
+        """Return the seconds of everything except evaluations, checkpoints and ends of epochs."""
+        return sum(seconds for phase, seconds in self.seconds.items() if is_of_steps(phase))
+
+
+def is_of_steps(phase: str) -> bool:
+    """Return whether a phase is a part of every step."""
+    return phase not in (EVALUATION, CHECKPOINT) and not phase.endswith(BETWEEN)
 
 
 class Clock:

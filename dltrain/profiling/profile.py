@@ -19,12 +19,13 @@ from dltrain.profiling.report import epoch_note, merged, phase_rows, text_of
 from dltrain.runs.folder import RunFolder
 
 log = logging.getLogger("dltrain")
-# the steps of a stage: slow first ones, some as they are without profiling, those whose phases are
-# timed, and the ones that torch's profiler traces
-WARMUP_STEPS = 10
+# The steps of a stage: slow first ones, some as they are without profiling, those whose phases are
+# timed, and the ones that torch's profiler traces. The first record loads TensorBoard: by default
+# that is step 50, and the next one is timed.
+WARMUP_STEPS = 50
 PLAIN_STEPS = 10
-TIMED_UNTIL = 50
-TRACED_UNTIL = 60
+TIMED_UNTIL = 100
+TRACED_UNTIL = 110
 JSON = "profile.json"
 TEXT = "profile.txt"
 WAITS = (
@@ -179,12 +180,11 @@ class Profile(Callback):
         settings = settings_for(shares, self.config, self.device, learns)
         part = "after the first, slower ones" if timed else "the first ones, which are slower"
         notes = [epoch_note(stage.measured(), stage.batches) for stage in stages[-1:]]
-        notes += [
-            f"trace of {stage.traced.steps} steps: {self.run.folder / stage.trace} "
-            "(open it in chrome://tracing or Perfetto)"
-            for stage in stages
-            if stage.trace
-        ]
+        traces = [stage.trace for stage in stages if stage.trace]
+        if traces:
+            notes.append(
+                f"traces for chrome://tracing or Perfetto: {', '.join(traces)} in {self.run.folder}"
+            )
         if any(stage.plain.steps for stage in stages):
             notes.append(WAITS)
         return {
@@ -195,7 +195,7 @@ class Profile(Callback):
             "stages": [stage_content(stage) for stage in stages],
             "shares": {
                 "data": round(shares.data, 4),
-                "kernels": shares.kernels,
+                "kernels": None if shares.kernels is None else round(shares.kernels, 4),
                 "python": round(shares.python, 4),
             },
             "bound_by": shares.bound(),

@@ -7,6 +7,7 @@ from typing import Any
 
 from dltrain.profiling.clock import (
     BACKWARD,
+    BETWEEN,
     CALLBACK,
     CHECKPOINT,
     DATA,
@@ -19,7 +20,17 @@ from dltrain.profiling.clock import (
 )
 from dltrain.report.text import duration, table
 
-ORDER = (DATA, FORWARD, BACKWARD, OPTIMIZER, LOGGING, EVALUATION, CHECKPOINT)
+LOGGING_BETWEEN = LOGGING + BETWEEN
+ORDER = (
+    DATA,
+    FORWARD,
+    BACKWARD,
+    OPTIMIZER,
+    LOGGING,
+    EVALUATION,
+    LOGGING_BETWEEN,
+    CHECKPOINT,
+)
 OTHERS = "other callbacks"
 NAMED_SHARE = 0.01  # callbacks with less have one row together
 TITLES = ("phase", "seconds", "percent", "ms a step")
@@ -27,6 +38,7 @@ LABELS = {
     DATA: "data (waiting for batches)",
     FORWARD: "forward (network, loss, metrics)",
     LOGGING: "logging (metrics, TensorBoard, progress)",
+    LOGGING_BETWEEN: "logging at the end of evaluations, epochs",
 }
 
 

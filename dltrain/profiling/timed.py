@@ -13,6 +13,7 @@ from dltrain.engine import Callback, Engine, Feed, Metrics, Stage, StepRunner
 from dltrain.optim import Optim
 from dltrain.profiling.clock import (
     BACKWARD,
+    BETWEEN,
     CALLBACK,
     CHECKPOINT,
     DATA,
@@ -43,11 +44,11 @@ class TimedFeed(Feed):
         """Return one batch on the device."""
         return self.feed.move(batch)
 
-    def batches(self, batches: Iterator[Any]) -> Iterator[Any]:
+    def batches(self, batches: Iterator[Any], ahead: bool = True) -> Iterator[Any]:
         """Yield the batches of an epoch on the device."""
         end = object()
         with self.clock.phase(DATA):
-            iterator = iter(self.feed.batches(batches))
+            iterator = iter(self.feed.batches(batches, ahead))
         while True:
             with self.clock.phase(DATA):
                 batch = next(iterator, end)
@@ -80,6 +81,10 @@ class TimedStepRunner:
             return record_function(STEP)
         return nullcontext()
 
+    def release(self) -> None:
+        """Free what the timed runner keeps for the steps of a stage."""
+        self.runner.release()
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the timed runner."""
         return self.runner.state_dict()
@@ -105,5 +110,13 @@ def time_engine(engine: Engine, profiler: Callback, clock: Clock) -> None:
         ]
         for place, callback in enumerate(overriding):
             if callback is not profiler:
-                phase = PHASES.get(callback.name, CALLBACK + callback.name)
+                phase = phase_of(callback, event)
                 listeners[place] = clock.timed(listeners[place], phase)
+
+
+def phase_of(callback: Callback, event: str) -> str:
+    """Return the phase to which the time of a callback's event belongs."""
+    phase = PHASES.get(callback.name, CALLBACK + callback.name)
+    if event == "step_end" or phase == CHECKPOINT:
+        return phase
+    return phase + BETWEEN

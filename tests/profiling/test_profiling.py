@@ -111,9 +111,9 @@ def profiled(task: Task, folder: Path, steps: int = TRACED_UNTIL + 5) -> dict[st
 @pytest.mark.parametrize(
     ("batches", "work", "bound"),
     [
-        (SlowPoints(100), nothing, "data"),
-        (Points(100), tiny_operations, "Python"),
-        (Points(100), large_product, "arithmetic"),
+        (SlowPoints(200), nothing, "data"),
+        (Points(200), tiny_operations, "Python"),
+        (Points(200), large_product, "arithmetic"),
     ],
 )
 def test_a_run_is_bound_by_what_is_slow(
@@ -125,7 +125,7 @@ def test_a_run_is_bound_by_what_is_slow(
 
 
 def test_phases_sum_to_the_total_and_are_written(tmp_path: Path) -> None:
-    table = profiled(Working(Points(100), large_product), tmp_path)
+    table = profiled(Working(Points(200), large_product), tmp_path)
     seconds = {row["phase"]: row["seconds"] for row in table["phases"]}
     assert sum(seconds.values()) == pytest.approx(table["seconds"], rel=0.05)
     assert sum(row["percent"] for row in table["phases"]) == pytest.approx(100, abs=5)
@@ -139,7 +139,7 @@ def test_phases_sum_to_the_total_and_are_written(tmp_path: Path) -> None:
 
 
 def test_stages_follow_one_another(tmp_path: Path) -> None:
-    table = profiled(Working(Points(100), nothing, stages=2), tmp_path)
+    table = profiled(Working(Points(200), nothing, stages=2), tmp_path)
     assert [stage["stage"] for stage in table["stages"]] == ["stage 0", "stage 1"]
     assert [stage["trace"] for stage in table["stages"]] == ["trace.json", "trace-2.json"]
     steps = {stage["steps"] for stage in table["stages"]}
