@@ -39,8 +39,8 @@ def events_of(trace: profile) -> Sequence[Any]:
 def kernel_seconds(events: Sequence[Any], price: float) -> float:
     """Return the seconds of kernels in a traced step.
 
-    On a GPU that is the mean time of its kernels; on a CPU the median over the steps of the time
-    of operations beyond the `price` of their calls, in seconds.
+    On a GPU that is the mean time of its kernels; on a CPU the usual time of operations
+    beyond the `price` of their calls, in seconds.
     """
     ranges = [e for e in events if e.name == STEP and e.device_type == DeviceType.CPU]
     steps = sorted((e.time_range.start, e.time_range.end) for e in ranges)
@@ -48,11 +48,24 @@ def kernel_seconds(events: Sequence[Any], price: float) -> float:
     if on_device:
         microseconds = sum(event.time_range.elapsed_us() for event in on_device)
         return microseconds * SECONDS_PER_UNIT / max(1, len(steps))
-    fixed = CALL_FACTOR * price
-    of_steps = [0.0 for _ in steps]
+    of_steps: list[list[float]] = [[] for _ in steps]
     for place, event in within_steps(events, steps):
-        of_steps[place] += max(0.0, event.self_cpu_time_total * SECONDS_PER_UNIT - fixed)
-    return statistics.median(of_steps or [0.0])
+        of_steps[place].append(event.self_cpu_time_total * SECONDS_PER_UNIT)
+    return usual_seconds(of_steps, CALL_FACTOR * price)
+
+
+def usual_seconds(of_steps: Sequence[Sequence[float]], fixed: float) -> float:
+    """Return the seconds of a step's operations beyond a `fixed` cost of each, as they usually are.
+
+    Where all steps make the same operations, the median of each operation counts: the system
+    interrupts some of them.
+    """
+    counts = {len(operations) for operations in of_steps}
+    if len(counts) == 1:
+        operations = [statistics.median(times) for times in zip(*of_steps, strict=True)]
+        return sum(max(0.0, seconds - fixed) for seconds in operations)
+    sums = [sum(max(0.0, seconds - fixed) for seconds in step) for step in of_steps]
+    return statistics.median(sums or [0.0])
 
 
 def is_device_kernel(event: Any) -> bool:

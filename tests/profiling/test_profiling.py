@@ -23,7 +23,7 @@ from dltrain.optim import Optim
 from dltrain.optimizers.adam import adam
 from dltrain.profiling.advice import Shares, settings_for, verdict
 from dltrain.profiling.clock import Clock, Ledger
-from dltrain.profiling.kernels import within_steps
+from dltrain.profiling.kernels import usual_seconds, within_steps
 from dltrain.profiling.profile import TRACED_UNTIL, WARMUP_STEPS
 from dltrain.profiling.session import NoProfiling, PhaseProfiling, profiling_of
 from dltrain.profiling.timed import STEP
@@ -213,3 +213,10 @@ def test_operations_outside_of_steps_are_no_kernels() -> None:
     names = {event.name for _, event in within_steps(events, steps)}
     assert "aten::mul" in names
     assert "aten::add" not in names
+
+
+def test_an_interrupted_operation_counts_for_nothing() -> None:
+    usual = [0.1, 1.0]
+    assert usual_seconds([usual, [9.0, 1.0], usual], fixed=0.2) == pytest.approx(0.8)
+    assert usual_seconds([usual, [1.0], [9.0, 1.0]], fixed=0.2) == pytest.approx(0.8)
+    assert usual_seconds([], fixed=0.2) == 0
