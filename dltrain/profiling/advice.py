@@ -1,9 +1,8 @@
-"""What a run is bound by, and the settings that help."""
+"""The part of a step that a run is bound by, and the settings that help."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,58 +88,55 @@ def settings_for(shares: Shares, config: dict[str, Any], device: Device, learns:
         DATA: data_settings(config, device),
         "Python": python_settings(shares, config, device, learns),
         "arithmetic": arithmetic_settings(config, device),
+        "": {},
     }
-    return list(helpful.get(shares.bound(), iter(())))[:MAX_SETTINGS]
+    settings = helpful[shares.bound()]
+    return [setting for setting, helps in settings.items() if helps][:MAX_SETTINGS]
 
 
-def data_settings(config: dict[str, Any], device: Device) -> Iterator[str]:
-    """Yield settings that bring batches sooner."""
+def data_settings(config: dict[str, Any], device: Device) -> dict[str, bool]:
+    """Return settings that bring batches sooner, and whether each may help this run."""
     dataset = config["dataset"]
-    if 0 < dataset.get("workers", 0) < cores():
-        yield "dataset.workers=0"
-    if dataset.get("memory", True) is not True:
-        yield "dataset.memory=true"
     on_cpu = device.torch_device().type == "cpu"
-    if not on_cpu and config["device"].get("data", "device") != "device":
-        yield "device.data=device"
-    if config["preprocessing"]:
-        yield "fewer options of preprocessing"
+    place = config["device"].get("data", "device")
+    return {
+        "dataset.workers=0": 0 < dataset.get("workers", 0) < cores(),
+        "dataset.memory=true": dataset.get("memory", True) is not True,
+        "device.data=device": not on_cpu and place != "device",
+        "fewer options of preprocessing": bool(config["preprocessing"]),
+    }
 
 
 def python_settings(
     shares: Shares, config: dict[str, Any], device: Device, learns: bool
-) -> Iterator[str]:
-    """Yield settings that do more work for each call, or fewer calls."""
-    if shares.logging > NOTABLE_SHARE:
-        if config["trainer"]["log_every"] < MANY_RECORDS:
-            yield f"trainer.log_every={MANY_RECORDS}"
-        if config["callbacks"].get("tensorboard") is not None:
-            yield "callbacks.tensorboard=null"
-    if not learns:
-        return
-    batch_size = config["dataset"].get("batch_size")
-    if isinstance(batch_size, int):
-        yield f"dataset.batch_size={LARGER_BATCH * batch_size}"
-    is_eager = device.resolved_compile() == "off"
-    if device.torch_device().type == "cuda":
-        if device.resolved_compile() != "step":
-            yield "device.compile=step"
-    elif is_eager and shutil.which("c++"):
-        yield "device.compile=model"
+) -> dict[str, bool]:
+    """Return settings that do more in each call, or make fewer calls, and whether each may help."""
+    logs = shares.logging > NOTABLE_SHARE
+    batch_size = config["dataset"].get("batch_size", "all")
+    is_number = isinstance(batch_size, int)
+    compiled = device.resolved_compile()
+    on_gpu = device.torch_device().type == "cuda"
+    has_compiler = shutil.which("c++") is not None
+    return {
+        f"trainer.log_every={MANY_RECORDS}": logs and config["trainer"]["log_every"] < MANY_RECORDS,
+        "callbacks.tensorboard=null": logs and config["callbacks"].get("tensorboard") is not None,
+        f"dataset.batch_size={LARGER_BATCH * batch_size}": learns and is_number,
+        "device.compile=step": learns and on_gpu and compiled != "step",
+        "device.compile=model": learns and not on_gpu and has_compiler and compiled == "off",
+    }
 
 
-def arithmetic_settings(config: dict[str, Any], device: Device) -> Iterator[str]:
-    """Yield settings with which the same arithmetic takes less time."""
+def arithmetic_settings(config: dict[str, Any], device: Device) -> dict[str, bool]:
+    """Return settings that compute the same in less time, and whether each may help."""
     kind = device.torch_device().type
-    if kind == "cpu" and torch.cuda.is_available():
-        yield "device=cuda"
+    on_cpu = kind == "cpu"
     is_plain = device.resolved_precision() == "fp32"
-    if is_plain and not config["device"].get("tune", False):
-        yield "device=fast"
-    if is_plain and has_fast_bf16(kind):
-        yield "device.precision=bf16"
-    if kind == "cpu" and torch.get_num_threads() < cores():
-        yield f"device.threads={cores()}"
+    return {
+        "device=cuda": on_cpu and torch.cuda.is_available(),
+        "device=fast": is_plain and not config["device"].get("tune", False),
+        "device.precision=bf16": is_plain and has_fast_bf16(kind),
+        f"device.threads={cores()}": on_cpu and torch.get_num_threads() < cores(),
+    }
 
 
 def has_fast_bf16(kind: str) -> bool:

@@ -35,7 +35,7 @@ WAITS = (
 
 @dataclass
 class StageProfile:
-    """What was measured of one stage, `kernels` in seconds a step."""
+    """The measurements of one stage; `kernels` are seconds a step."""
 
     name: str
     batches: int

@@ -1,4 +1,4 @@
-"""What `debug=profile` adds to a session; nothing is timed without it."""
+"""The parts that `debug=profile` adds to a session; nothing is timed without it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dltrain.runs.folder import RunFolder
 
 
 class Profiling(Protocol):
-    """What a session asks of its profiling."""
+    """The parts that profiling adds to a session."""
 
     def feed(self, feed: Feed) -> Feed:
         """Return what brings batches to the device."""
