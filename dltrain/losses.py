@@ -202,12 +202,7 @@ def _evaluation_sum(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor
 
 def mean_over(sums: Sequence[Tensor]) -> float:
     """Return the loss over a split from the `evaluation_sum` (2,) of each of its batches."""
-    return weighted_mean(summed(sums))
-
-
-def summed(sums: Sequence[Tensor]) -> Tensor:
-    """Return the sum (2,) of several `evaluation_sum`, in double precision on the CPU."""
-    return torch.stack(list(sums)).cpu().double().sum(dim=0)
+    return weighted_mean(torch.stack(list(sums)).cpu().double().sum(dim=0))
 
 
 def weighted_mean(sums: Tensor) -> float:
@@ -224,21 +219,28 @@ class LossSums:
     """
 
     def __init__(self) -> None:
-        self.recent: list[Tensor] = []  # the `evaluation_sum` (2,) of a batch each
         self.earlier = torch.zeros(2, dtype=torch.float64)
+        self.num_recent = 0
+        self.recent = torch.zeros(0)  # (`MAX_BATCH_SUMS`, 2), the `evaluation_sum` of a batch each
 
     def add(self, loss: nn.Module, outputs: Tensor, targets: Tensor) -> None:
         """Add a batch; the arguments are those of `evaluation_sum`."""
-        self.recent.append(evaluation_sum(loss, outputs, targets))
-        if len(self.recent) == MAX_BATCH_SUMS:
-            self.earlier += summed(self.recent)
-            self.recent = []
+        batch_sum = evaluation_sum(loss, outputs, targets)
+        if not len(self.recent):
+            self.recent = batch_sum.new_zeros(MAX_BATCH_SUMS, 2)
+        self.recent[self.num_recent] = batch_sum
+        self.num_recent += 1
+        if self.num_recent == MAX_BATCH_SUMS:
+            self.earlier = self._sum()
+            self.num_recent = 0
 
     def mean(self) -> float:
-        """Return the loss over all batches; there must be one."""
-        if not self.recent:
-            return weighted_mean(self.earlier)
-        return weighted_mean(self.earlier + summed(self.recent))
+        """Return the loss over all batches; NaN without one."""
+        return weighted_mean(self._sum())
+
+    def _sum(self) -> Tensor:
+        """Return the sums (2,) of all batches, in double precision on the CPU."""
+        return self.earlier + self.recent[: self.num_recent].cpu().double().sum(dim=0)
 
 
 def sample_losses(

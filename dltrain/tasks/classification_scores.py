@@ -65,18 +65,23 @@ class ClassificationScores:
         self.targets: list[Tensor] = []
         self.counts = PairCounts(num_classes)
         self.roc = RocScores(num_classes)
-        self.hits: Tensor | int = 0  # samples whose class is among the top k
+        self.hits: Tensor | None = None  # (), samples whose class is among the top k
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Add a batch of logits (B, K) and targets (B,)."""
         self.counts.add(targets, logits.argmax(dim=1))
         self.roc.update(logits, targets)
         if self.num_classes > self.top_k:
-            best = logits.topk(self.top_k).indices
-            self.hits = self.hits + (best == targets.unsqueeze(1)).any(dim=1).sum()
+            self._count_hits(logits, targets)
         if self.keep_logits:
             self.logits.append(logits.float())
             self.targets.append(targets)
+
+    def _count_hits(self, logits: Tensor, targets: Tensor) -> None:
+        best = logits.topk(self.top_k).indices
+        if self.hits is None:
+            self.hits = torch.zeros((), dtype=torch.int64, device=logits.device)
+        self.hits += (best == targets.unsqueeze(1)).any(dim=1).sum()
 
     def all_logits(self) -> tuple[Tensor, Tensor]:
         """Return all logits (N, K) and targets (N,)."""
@@ -94,8 +99,8 @@ class ClassificationScores:
         support, predicted, correct = self.counts.by_class()
         auc = self.roc.areas()
         figures, per_class = metrics.scores_by_class(correct, support, predicted, auc)
-        if self.num_classes > self.top_k:
-            figures[f"top{self.top_k}"] = torch.as_tensor(self.hits) / self.roc.rows.total_rows
+        if self.hits is not None:
+            figures[f"top{self.top_k}"] = self.hits / self.roc.rows.total_rows
         curve_classes = classes_with_curves(auc)
         averaged = self._averaged_classes(auc)
         averaged_auc = auc[averaged]

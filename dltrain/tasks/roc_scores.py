@@ -9,12 +9,12 @@ from torch import Tensor
 
 from dltrain import metrics
 from dltrain.losses import row_blocks
-from dltrain.tasks.score_states import FLOAT_BYTES, INDEX_BYTES, SampledRows, num_kept_of
+from dltrain.tasks.score_states import FLOAT_BYTES, INDEX_BYTES, SampledRows
 
 MAX_CURVE_CLASSES = 1000  # classes up to which all ROC curves are computed while all rows are kept
 MAX_KEPT_VALUES = 2**26  # probabilities that are kept: 268 MB
 MAX_KEPT_ROWS = 2**20  # samples whose probabilities of all classes are kept
-MAX_TRUE_SCORES = 2**22  # samples whose probability of the true class is kept: 84 MB
+MAX_TRUE_SCORES = 2**22  # samples whose probability of the true class is kept: 50 MB
 MAX_BLOCK_VALUES = 2**20  # probabilities that are sorted at once
 
 
@@ -38,15 +38,16 @@ class RocScores:
         self.rows = SampledRows(max_kept_rows(num_classes))
         # Probabilities of the true class (R,), and targets (R,).
         self.true_scores = SampledRows(MAX_TRUE_SCORES)
+        self.own_scores: tuple[list[Tensor], Tensor] | None = None
         self.all_curves: tuple[Tensor, Tensor] | None = None  # curves (K, P) and areas (K,)
 
     @classmethod
     def state_bytes(cls, samples: int, num_classes: int) -> int:
         """Return the memory of what is kept of some samples."""
-        rows = num_kept_of(samples, max_kept_rows(num_classes))
-        scores = num_kept_of(samples, MAX_TRUE_SCORES)
-        row_bytes = FLOAT_BYTES * num_classes + 2 * INDEX_BYTES
-        return rows * row_bytes + scores * (FLOAT_BYTES + 2 * INDEX_BYTES)
+        rows = min(samples, max_kept_rows(num_classes))
+        scores = min(samples, MAX_TRUE_SCORES)
+        row_bytes = FLOAT_BYTES * num_classes + INDEX_BYTES
+        return rows * row_bytes + scores * (FLOAT_BYTES + INDEX_BYTES)
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Add a batch of logits (B, K) and targets (B,); a large batch is never copied."""
@@ -108,7 +109,7 @@ class RocScores:
 
     def _columns(self, classes: slice) -> Tensor:
         """Return the probabilities (R, M) of some classes for all kept rows."""
-        return torch.cat([part.columns[0][:, classes] for part in self.rows.parts])
+        return torch.cat([part[:, classes] for part in self.rows.parts(0)])
 
     def _compared_areas(self) -> Tensor:
         """Return the areas (K,) as shares of pairs of a sample of the class and one of the rest.
@@ -127,11 +128,13 @@ class RocScores:
 
     def _own_scores(self) -> tuple[list[Tensor], Tensor]:
         """Return the probabilities of each class for its own samples, and their numbers (K,)."""
-        targets = self.true_scores.column(1)
-        order = targets.argsort(stable=True)
-        counts = torch.bincount(targets.cpu(), minlength=self.num_classes)
-        scores = self.true_scores.column(0)[order]
-        return list(scores.split(counts.tolist())), counts
+        if self.own_scores is None:
+            targets = self.true_scores.column(1)
+            order = targets.argsort(stable=True)
+            counts = torch.bincount(targets.cpu(), minlength=self.num_classes)
+            scores = self.true_scores.column(0)[order]
+            self.own_scores = (list(scores.split(counts.tolist())), counts)
+        return self.own_scores
 
     def _below(self, classes: slice, row_targets: Tensor, own_scores: list[Tensor]) -> Tensor:
         """Return twice the pairs (M,) that the samples of each class win; ties count once."""
@@ -151,8 +154,7 @@ class RocScores:
 
     def _curve(self, label: int) -> Tensor:
         """Return the ROC curve (1, P) of one class: its samples against those of other classes."""
-        is_own = self.true_scores.column(1) == label
-        own = self.true_scores.column(0)[is_own]
+        own = self._own_scores()[0][label]
         is_other = self.rows.column(1) != label
         rest = self._columns(slice(label, label + 1)).squeeze(1)[is_other]
         # Class 0 are the samples of the class, class 1 the others.

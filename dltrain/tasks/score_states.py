@@ -5,14 +5,12 @@ Adding a batch reads no value of it, so the host does not wait for the device.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 FLOAT_BYTES = 4
 INDEX_BYTES = 8  # of a class or the number of a row
-MERGED_PARTS = 64  # small tensors of a list that become one
+CHUNK_BYTES = 2**26  # of kept rows
 MAX_TABLE_CLASSES = 1000  # classes up to which all pairs of classes are counted in a table
 MAX_PAIRS = 2**21  # pairs of classes that are counted where there are more classes: 32 MB
 PENDING_PAIRS = 2**18  # pairs that are collected before they are counted
@@ -20,74 +18,99 @@ HASH_FACTORS = (-7046029254386353131, -4417276706812531889)  # odd, from 2^64 / 
 HASH_SHIFTS = (29, 32)
 
 
-@dataclass(frozen=True)
-class RowPart:
-    """Some rows of `SampledRows`: their numbers in the stream (R,), and columns (R, ...)."""
-
-    numbers: Tensor
-    columns: tuple[Tensor, ...]
-
-
 class SampledRows:
     """Keeps rows of a stream: all up to `max_rows` (2 or more), then a sample of at most as many.
 
     The sample has one row of each block of 2, 4, 8 ... consecutive rows. The choice within a block
     looks random, but depends on the rows' numbers alone: it is the same for batches of any size and
-    in every evaluation.
+    in every evaluation. Rows are copied into chunks of `CHUNK_BYTES`, which are used again when
+    rows are dropped, so that no memory is left unused between them.
     """
 
     def __init__(self, max_rows: int) -> None:
         self.max_rows = max_rows
         self.level = 0  # one row of each 2^level is kept
         self.total_rows = 0
-        self.merged: list[RowPart] = []
-        self.recent: list[RowPart] = []  # of single batches
+        self.num_kept = 0
+        self.most_kept = 0  # rows of the chunks that were ever written
+        self.chunk_rows = 0
+        self.chunks: list[tuple[Tensor, ...]] = []  # columns (`chunk_rows`, ...) each
 
     @property
     def is_complete(self) -> bool:
         """True while every row is kept."""
         return self.level == 0
 
-    @property
-    def parts(self) -> list[RowPart]:
-        """All kept rows, in the order of the stream."""
-        return [*self.merged, *self.recent]
+    def parts(self, index: int) -> list[Tensor]:
+        """Return a column (R, ...) of all kept rows in parts, in the order of the stream."""
+        return [
+            chunk[index][: self.num_kept - first]
+            for first, chunk in zip(self._chunk_starts(), self.chunks, strict=True)
+            if first < self.num_kept
+        ]
 
     def column(self, index: int) -> Tensor:
         """Return a column (R, ...) of all kept rows; there must be some."""
-        return torch.cat([part.columns[index] for part in self.parts])
-
-    @property
-    def num_kept(self) -> int:
-        """The number of rows that are kept."""
-        return sum(len(part.numbers) for part in self.parts)
+        return torch.cat(self.parts(index))
 
     def keep(self, *columns: Tensor) -> None:
         """Add the next rows of the stream as columns (B, ...); those of the sample are kept."""
         first = self.total_rows
-        self.total_rows += len(columns[0])
-        self._thin_out()
-        numbers = chosen_rows(first, self.total_rows, self.level)
+        last = first + len(columns[0])
+        self._thin_out(max(self.level, level_of(last, self.max_rows)))
+        self.total_rows = last
+        numbers = chosen_rows(first, last, self.level)
         if len(numbers) < len(columns[0]):
             columns = tuple(picked(column, numbers - first) for column in columns)
-        if len(numbers):
-            self.recent.append(RowPart(numbers, columns))
-        if len(self.recent) == MERGED_PARTS:
-            self.merged.append(joined(self.recent))
-            self.recent = []
+        self._append(columns)
 
     def bytes(self) -> int:
-        """Return the memory of the kept rows."""
-        tensors = [tensor for part in self.parts for tensor in (part.numbers, *part.columns)]
-        return sum(tensor.nbytes for tensor in tensors)
+        """Return the memory that was ever written."""
+        return self.most_kept * sum(
+            row_bytes(column) for chunk in self.chunks[:1] for column in chunk
+        )
 
-    def _thin_out(self) -> None:
-        """Drop rows until there is room for the total number of rows."""
-        level = max(self.level, level_of(self.total_rows, self.max_rows))
-        if level > self.level:
-            self.level = level
-            self.merged = [thinned(part, level) for part in self.merged]
-            self.recent = [thinned(part, level) for part in self.recent]
+    def _chunk_starts(self) -> range:
+        return range(0, len(self.chunks) * self.chunk_rows, self.chunk_rows or 1)
+
+    def _append(self, columns: tuple[Tensor, ...]) -> None:
+        """Copy rows, as columns (R, ...), behind those that are kept."""
+        done = 0
+        while done < len(columns[0]):
+            if self.num_kept == len(self.chunks) * self.chunk_rows:
+                self._add_chunk(columns)
+            number, start = divmod(self.num_kept, self.chunk_rows)
+            size = min(self.chunk_rows - start, len(columns[0]) - done)
+            for chunk, column in zip(self.chunks[number], columns, strict=True):
+                chunk[start : start + size].copy_(column[done : done + size])
+            done += size
+            self.num_kept += size
+        self.most_kept = max(self.most_kept, self.num_kept)
+
+    def _add_chunk(self, columns: tuple[Tensor, ...]) -> None:
+        """Add an empty chunk for rows like those of some columns (R, ...)."""
+        if not self.chunks:
+            fitting = CHUNK_BYTES // max(row_bytes(column) for column in columns)
+            self.chunk_rows = max(1, min(self.max_rows, fitting))
+        shapes = [(self.chunk_rows, *column.shape[1:]) for column in columns]
+        empty = [column.new_empty(shape) for column, shape in zip(columns, shapes, strict=True)]
+        self.chunks.append(tuple(empty))
+
+    def _thin_out(self, level: int) -> None:
+        """Keep the rows of a level alone, in the chunks that they are in."""
+        if level == self.level:
+            return
+        old_numbers = chosen_rows(0, self.total_rows, self.level)
+        places = torch.searchsorted(old_numbers, chosen_rows(0, self.total_rows, level))
+        self.level = level
+        starts = self._chunk_starts()
+        columns_of = self.chunks
+        self.num_kept = 0
+        for start, columns in zip(starts, columns_of, strict=True):
+            is_here = (places >= start) & (places < start + self.chunk_rows)
+            rows = places[is_here] - start
+            # A row never moves back, so those that are overwritten are copied already.
+            self._append(tuple(picked(column, rows) for column in columns))
 
 
 def level_of(total_rows: int, max_rows: int) -> int:
@@ -101,11 +124,6 @@ def level_of(total_rows: int, max_rows: int) -> int:
 def num_blocks(total_rows: int, level: int) -> int:
     """Return the number of blocks of 2^`level` rows, of which the last may be incomplete."""
     return -(-total_rows // 2**level)
-
-
-def num_kept_of(total_rows: int, max_rows: int) -> int:
-    """Return how many of `total_rows` rows a `SampledRows` keeps, or one more."""
-    return num_blocks(total_rows, level_of(total_rows, max_rows))
 
 
 def chosen_rows(first: int, last: int, level: int) -> Tensor:
@@ -129,21 +147,9 @@ def hashed_bits(numbers: Tensor, key: int) -> Tensor:
     return mixed & 1
 
 
-def joined(parts: list[RowPart]) -> RowPart:
-    """Return several parts as one."""
-    numbers = torch.cat([part.numbers for part in parts])
-    columns = zip(*(part.columns for part in parts), strict=True)
-    return RowPart(numbers, tuple(torch.cat(column) for column in columns))
-
-
-def thinned(part: RowPart, level: int) -> RowPart:
-    """Return the rows of a part that are kept at a level."""
-    numbers = part.numbers
-    if not len(numbers):
-        return part
-    wanted = chosen_rows(int(numbers[0]), int(numbers[-1]) + 1, level)
-    rows = torch.isin(numbers, wanted).nonzero().squeeze(1)
-    return RowPart(numbers[rows], tuple(picked(column, rows) for column in part.columns))
+def row_bytes(column: Tensor) -> int:
+    """Return the memory of a row of a column (B, ...)."""
+    return column[:1].numel() * column.element_size()
 
 
 def picked(column: Tensor, rows: Tensor) -> Tensor:
@@ -167,8 +173,8 @@ class PairCounts:
         self.table = torch.zeros(0, dtype=torch.int64)
         self.codes = torch.zeros(0, dtype=torch.int64)  # of pairs, true class x K + predicted class
         self.counts = torch.zeros(0, dtype=torch.int64)  # of these
-        self.pending: list[Tensor] = []  # codes that are not counted yet
-        self.num_pending = 0
+        self.pending = torch.zeros(0, dtype=torch.int64)  # codes that are not counted yet: the
+        self.num_pending = 0  # first of (`PENDING_PAIRS`,)
         self.lost_samples = 0
 
     def add(self, targets: Tensor, predictions: Tensor) -> None:
@@ -184,31 +190,27 @@ class PairCounts:
         true.index_add_(0, targets, ones)
         predicted.index_add_(0, predictions, ones)
         correct.index_add_(0, targets, (targets == predictions).to(ones))
-        self.pending.append(codes)
-        self.num_pending += len(codes)
-        if self.num_pending >= PENDING_PAIRS:
-            self._count_pending()
-        elif len(self.pending) % MERGED_PARTS == 0:
-            self._merge_pending()
+        for part in codes.split(PENDING_PAIRS):
+            self._add_pending(part)
 
     def _begin(self, device: torch.device) -> None:
         """Make the counts on the device of the first batch."""
         self.per_class = torch.zeros(3, self.num_classes, dtype=torch.int64, device=device)
         if self.has_table:
             self.table = torch.zeros(self.num_classes**2, dtype=torch.int64, device=device)
+        else:
+            self.pending = torch.zeros(PENDING_PAIRS, dtype=torch.int64, device=device)
 
-    def _merge_pending(self) -> None:
-        """Join the last batches, so that the list stays short."""
-        last = self.pending[-MERGED_PARTS:]
-        if len(last) == MERGED_PARTS and len(last[0]) < PENDING_PAIRS // MERGED_PARTS:
-            self.pending[-MERGED_PARTS:] = [torch.cat(last)]
+    def _add_pending(self, codes: Tensor) -> None:
+        """Add codes (B,) to those that are not counted yet."""
+        if self.num_pending + len(codes) > PENDING_PAIRS:
+            self._count_pending()
+        self.pending[self.num_pending : self.num_pending + len(codes)] = codes
+        self.num_pending += len(codes)
 
     def _count_pending(self) -> None:
         """Count the pending pairs; this waits for the device, once in `PENDING_PAIRS` samples."""
-        if not self.pending:
-            return
-        pending = torch.cat(self.pending).cpu()
-        self.pending = []
+        pending = self.pending[: self.num_pending].cpu()
         self.num_pending = 0
         new_codes, new_counts = pending.unique(return_counts=True)
         # A merge of two sorted lists, in which each code of the new list may be in the old one.
@@ -234,7 +236,7 @@ class PairCounts:
         if num_classes <= MAX_TABLE_CLASSES:
             return per_class + INDEX_BYTES * num_classes**2
         pairs = min(samples, MAX_PAIRS, num_classes**2)
-        return per_class + 2 * INDEX_BYTES * pairs + INDEX_BYTES * min(samples, PENDING_PAIRS)
+        return per_class + 2 * INDEX_BYTES * pairs + INDEX_BYTES * PENDING_PAIRS
 
     def by_class(self) -> Tensor:
         """Return (3, K): the samples of each class, predictions of it, and correct ones."""
@@ -258,5 +260,5 @@ class PairCounts:
 
     def bytes(self) -> int:
         """Return the memory of the counts."""
-        tensors = [self.per_class, self.table, self.codes, self.counts, *self.pending]
+        tensors = [self.per_class, self.table, self.codes, self.counts, self.pending]
         return sum(tensor.nbytes for tensor in tensors)
