@@ -211,36 +211,51 @@ def weighted_mean(sums: Tensor) -> float:
     return total / weight if weight else math.nan
 
 
-class LossSums:
-    """The loss over a split, of which batches are added; its memory does not grow with them.
+class BatchSums:
+    """The sum of a tensor over batches; its memory does not grow with them.
 
-    The sums of the last batches stay on their device: the host waits for it once in
-    `MAX_BATCH_SUMS` batches.
+    The tensors of the last batches stay on their device, in memory that is allocated once: small
+    tensors between batches would keep freed memory from being used again. The host waits for the
+    device once in up to `MAX_BATCH_SUMS` batches.
     """
 
     def __init__(self) -> None:
-        self.earlier = torch.zeros(2, dtype=torch.float64)
+        self.earlier: Tensor | None = None  # in double precision, on the CPU
         self.num_recent = 0
-        self.recent = torch.zeros(0)  # (`MAX_BATCH_SUMS`, 2), the `evaluation_sum` of a batch each
+        self.recent = torch.zeros(0)  # (R, ...)
+
+    def add(self, batch_sum: Tensor) -> None:
+        """Add the tensor of a batch; all batches have one shape."""
+        if not len(self.recent):
+            rows = max(1, min(MAX_BATCH_SUMS, MAX_BLOCK_VALUES // batch_sum.numel()))
+            self.recent = batch_sum.new_zeros(rows, *batch_sum.shape)
+        self.recent[self.num_recent] = batch_sum
+        self.num_recent += 1
+        if self.num_recent == len(self.recent):
+            self.earlier = self.total()
+            self.num_recent = 0
+
+    def total(self) -> Tensor:
+        """Return the sum over all batches, in double precision on the CPU; there must be one."""
+        recent = self.recent[: self.num_recent].cpu().double().sum(dim=0)
+        if self.earlier is None:
+            return recent
+        return self.earlier + recent
+
+
+class LossSums:
+    """The loss over a split, of which batches are added; its memory does not grow with them."""
+
+    def __init__(self) -> None:
+        self.sums = BatchSums()
 
     def add(self, loss: nn.Module, outputs: Tensor, targets: Tensor) -> None:
         """Add a batch; the arguments are those of `evaluation_sum`."""
-        batch_sum = evaluation_sum(loss, outputs, targets)
-        if not len(self.recent):
-            self.recent = batch_sum.new_zeros(MAX_BATCH_SUMS, 2)
-        self.recent[self.num_recent] = batch_sum
-        self.num_recent += 1
-        if self.num_recent == MAX_BATCH_SUMS:
-            self.earlier = self._sum()
-            self.num_recent = 0
+        self.sums.add(evaluation_sum(loss, outputs, targets))
 
     def mean(self) -> float:
-        """Return the loss over all batches; NaN without one."""
-        return weighted_mean(self._sum())
-
-    def _sum(self) -> Tensor:
-        """Return the sums (2,) of all batches, in double precision on the CPU."""
-        return self.earlier + self.recent[: self.num_recent].cpu().double().sum(dim=0)
+        """Return the loss over all batches; there must be one."""
+        return weighted_mean(self.sums.total())
 
 
 def sample_losses(

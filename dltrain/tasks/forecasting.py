@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.engine import Direction, Stage, Task
+from dltrain.losses import BatchSums
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.outputs import Expected, require_outputs
@@ -20,9 +21,12 @@ from dltrain.tasks.regression import (
     Unit,
     check_targets_and_loss,
     directions,
+    evaluation_bytes,
     sample_rows,
     scores,
 )
+from dltrain.tasks.regression_scores import max_kept_rows
+from dltrain.tasks.score_states import FLOAT_BYTES, SampledRows
 from dltrain.tasks.supervised import Supervised, validation_split
 from dltrain.types import Data
 
@@ -89,25 +93,31 @@ class Forecasting(Task):
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """Return the scores over all batches, and the error relative to the naive forecast's."""
-        last_values: list[Tensor] = []
-        targets: list[Tensor] = []
+        naive = NaiveErrors(len(self.data.spec.target_names))
 
         def recorded() -> Iterator[tuple[Tensor, Tensor]]:
             for window, target in batches:
-                last_values.append(window[:, -1, :1])
-                targets.append(target)
+                naive.update(window[:, -1, :1] - target)
                 yield window, target
 
         evaluation = scores(self.model, self.loss, recorded(), self.data.spec)
         std = torch.tensor(self.data.spec.target_std, dtype=torch.float64)
-        errors = (torch.cat(last_values) - torch.cat(targets)).cpu() * std  # (N, horizon)
-        naive_rmse = float(errors.square().mean().sqrt())
+        naive_rmse = naive.rmse(std)
         relative = evaluation["rmse"] / naive_rmse if naive_rmse > 0 else math.nan
         return {**evaluation, "relative_error": relative}
 
     def sample_rows(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[dict[str, Any]]:
         """Yield the values that follow each window, their forecasts, and the loss."""
         yield from sample_rows(self.model, self.loss, batches, self.data.spec)
+
+    def evaluation_bytes(self, samples: int, batch_size: int) -> tuple[int, int]:
+        """Return the bytes of an evaluation's states, and of a batch's forecasts.
+
+        The errors of the naive forecasts are among the states.
+        """
+        states, outputs = evaluation_bytes(self.data.spec, samples, batch_size)
+        num_targets = len(self.data.spec.target_names)
+        return states + NaiveErrors.state_bytes(samples, num_targets), outputs
 
     def predict(self, batch: Tensor) -> Tensor:
         """Return forecasts (B, horizon) in the unit of the data."""
@@ -120,3 +130,28 @@ class Forecasting(Task):
         """Return the forecasts of each window by the names of the targets."""
         names = self.data.spec.target_names
         return [dict(zip(names, row, strict=True)) for row in outputs.tolist()]
+
+
+class NaiveErrors:
+    """The errors of forecasts that repeat the last value; only so many are kept, then their sum."""
+
+    def __init__(self, num_targets: int) -> None:
+        self.rows = SampledRows(max_kept_rows(num_targets))  # errors (R, T)
+        self.squares = BatchSums()  # (T,)
+
+    @classmethod
+    def state_bytes(cls, samples: int, num_targets: int) -> int:
+        """Return the memory of the errors that are kept of some samples."""
+        return FLOAT_BYTES * num_targets * min(samples, max_kept_rows(num_targets))
+
+    def update(self, errors: Tensor) -> None:
+        """Add standardized errors (B, T)."""
+        self.squares.add(errors.square().sum(dim=0))
+        self.rows.keep(errors)
+
+    def rmse(self, std: Tensor) -> float:
+        """Return the root of the mean squared error, for standard deviations (T,) in fp64."""
+        if self.rows.is_complete:
+            return float((self.rows.column(0).cpu() * std).square().mean().sqrt())
+        squares = self.squares.total() * std.square()
+        return float((squares.mean() / self.rows.total_rows).sqrt())

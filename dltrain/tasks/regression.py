@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from dltrain import metrics
 from dltrain.engine import Direction, Stage, Task
 from dltrain.losses import LossSums, sample_losses
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.many_classes import MAX_WHOLE_TABLE, lowest
 from dltrain.tasks.outputs import Expected, require_outputs
+from dltrain.tasks.regression_scores import RegressionScores
+from dltrain.tasks.score_states import FLOAT_BYTES
 from dltrain.tasks.supervised import Supervised, validation_split
 from dltrain.types import Data, Plot, Spec, Table
 from dltrain.types.own_code import is_of_library
@@ -93,6 +94,10 @@ class Regression(Task):
     def sample_rows(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[dict[str, Any]]:
         """Yield targets, predictions and loss of each sample; see `sample_rows`."""
         yield from sample_rows(self.model, self.loss, batches, self.data.spec)
+
+    def evaluation_bytes(self, samples: int, batch_size: int) -> tuple[int, int]:
+        """Return the bytes of an evaluation's states, and of a batch's outputs."""
+        return evaluation_bytes(self.data.spec, samples, batch_size)
 
     def predict(self, batch: Tensor) -> Tensor:
         """Return predictions (B, T) in the unit of the data."""
@@ -174,22 +179,18 @@ def scores(
     Raises:
         ValueError: There are no batches.
     """
-    output_batches: list[Tensor] = []
-    target_batches: list[Tensor] = []
+    gathered = RegressionScores(len(spec.target_names))
     losses = LossSums()
     for inputs, targets in batches:
         outputs = model(inputs)
         require_outputs(model, inputs, outputs, len(spec.target_names), TARGETS)
         losses.add(loss, outputs, targets)
-        output_batches.append(outputs.float())
-        target_batches.append(targets)
-    if not output_batches:
+        gathered.update(outputs, targets)
+    if not gathered.samples:
         raise ValueError("there is nothing to evaluate: the split is empty")
     mean = torch.tensor(spec.target_mean, dtype=torch.float64)
     std = torch.tensor(spec.target_std, dtype=torch.float64)
-    predictions = torch.cat(output_batches).cpu() * std + mean  # (N, T)
-    truth = torch.cat(target_batches).cpu() * std + mean  # (N, T)
-    figures = metrics.regression(predictions, truth)
+    figures = gathered.figures(std, mean)
     figures["rmse"] = figures["mse"].sqrt()
     means = {name: float(values.mean()) for name, values in figures.items()}
     evaluation: dict[str, Any] = {
@@ -205,10 +206,18 @@ def scores(
         for name in ("rmse", "r2", "mse"):
             for target, value in zip(spec.target_names, figures[name].tolist(), strict=True):
                 evaluation[f"{name}_{metric_name(target)}"] = value
+    predictions, truth = gathered.kept(std, mean)
     evaluation["predictions"] = prediction_plot(
         predictions[:, 0], truth[:, 0], spec.target_names[0]
     )
     return evaluation
+
+
+def evaluation_bytes(spec: Spec, samples: int, batch_size: int) -> tuple[int, int]:
+    """Return the bytes of the states of `scores`, and of a batch's outputs; see `KeepsStates`."""
+    num_targets = len(spec.target_names)
+    states = RegressionScores.state_bytes(samples, num_targets)
+    return states, FLOAT_BYTES * batch_size * num_targets
 
 
 def sample_rows(
