@@ -7,7 +7,9 @@ or sigmoid itself, in logarithms, so that no p that rounds to 0 gives an infinit
 
 Batches differ in size, and in weight where samples have weights, so the mean over several batches
 is not the mean of their means. `training_mean` and `evaluation_sum` give a batch's loss with its
-weight.
+weight. They also leave out the padding of sequences: each position is a sample, and a mask says
+which ones count. The losses of this file then keep their static shapes, so that a GPU is not waited
+for to learn the number of samples that are left.
 """
 
 from __future__ import annotations
@@ -82,7 +84,19 @@ def regression_pair(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return p, as_soft_targets(targets, p)
 
 
-class Weighted(nn.Module):
+class SampleLoss(nn.Module):
+    """The base of losses that are a mean over the losses of single samples."""
+
+    @abstractmethod
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each sample (B,), with its weight as a factor."""
+
+    def weights(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the weight of each sample (B,) in the mean: 1, except where classes have one."""
+        return torch.ones(len(targets), device=outputs.device)
+
+
+class Weighted(SampleLoss):
     """The base of losses with class weights.
 
     A call returns the weighted mean over the batch, sum_i w_i l_i / sum_i w_i. Training divides the
@@ -110,6 +124,14 @@ class Weighted(nn.Module):
     @abstractmethod
     def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sum of the weighted losses of a batch, and the sum of its weights, both ()."""
+
+    def weights(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the weight of each sample (B,): that of its class, or of its share of classes."""
+        if self.class_weights is None:
+            return super().weights(outputs, targets)
+        if targets.is_floating_point():
+            return (targets * self.class_weights).sum(1)
+        return self.class_weights[targets]
 
     @cached_property
     def mean_weight(self) -> float:
@@ -142,14 +164,20 @@ def sample_weight(loss: nn.Module, targets: Tensor) -> Tensor | int:
     return (loss.weight[targets.clamp(min=0)] * is_counted).sum()
 
 
-def training_mean(loss: nn.Module, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | int]:
+def training_mean(
+    loss: nn.Module, outputs: Tensor, targets: Tensor, counted: Tensor | None = None
+) -> tuple[Tensor, Tensor | int]:
     """Return the loss of a training batch, and the batch's weight in an update of several batches.
 
     Args:
         loss: A loss of this file, of torch, or of the user that gives the mean over the batch.
         outputs: (B, K), or (B, T) of a regression.
         targets: Class numbers (B,), or floats shaped like the outputs.
+        counted: A mask (B,) of the samples that count; the gradient of the others is zero. Without
+            it all count.
     """
+    if counted is not None:
+        return _counted_mean(loss, outputs, targets, counted)
     if isinstance(loss, Weighted) and loss.class_weights is not None:
         total, _ = loss.sums(outputs, targets)
         return total / (len(targets) * loss.mean_weight), len(targets)
@@ -160,26 +188,78 @@ def training_mean(loss: nn.Module, outputs: Tensor, targets: Tensor) -> tuple[Te
     return mean, weight
 
 
-def row_blocks(outputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield a batch of outputs (B, K) and targets (B, ...) in blocks of rows.
+def row_blocks(outputs: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield a batch of outputs (B, K) and other tensors (B, ...) in blocks of rows.
 
     A block has at most `MAX_BLOCK_VALUES` outputs, or one row, so that what is computed from it
     takes little memory beside a batch of many classes. Most batches are one block.
     """
     if outputs.numel() <= MAX_BLOCK_VALUES:
-        yield outputs, targets
+        yield outputs, *others
         return
     num_rows = max(1, MAX_BLOCK_VALUES // outputs[0].numel())
-    yield from zip(outputs.split(num_rows), targets.split(num_rows), strict=True)
+    yield from zip(*(tensor.split(num_rows) for tensor in (outputs, *others)), strict=True)
 
 
-def evaluation_sum(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
+def _counted_mean(
+    loss: nn.Module, outputs: Tensor, targets: Tensor, counted: Tensor
+) -> tuple[Tensor, Tensor | int]:
+    """Return what `training_mean` does, over the samples that are `counted` (B,)."""
+    if not isinstance(loss, SampleLoss):
+        return training_mean(loss, *only_counted(loss, outputs, targets, counted))
+    total, weight = counted_sums(loss, outputs, targets, counted)
+    number = counted.sum()
+    if isinstance(loss, Weighted) and loss.class_weights is not None:
+        weight = number * loss.mean_weight
+    return total / torch.where(number > 0, weight, 1), number
+
+
+def counted_sums(
+    loss: SampleLoss, outputs: Tensor, targets: Tensor, counted: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the sums () of the losses and of the weights of the `counted` samples (B,)."""
+    losses = loss.each(outputs, targets)
+    weights = loss.weights(outputs, targets)
+    return torch.where(counted, losses, 0).sum(), torch.where(counted, weights, 0).sum()
+
+
+def counted_evaluation_sum(
+    loss: SampleLoss, outputs: Tensor, targets: Tensor, counted: Tensor
+) -> Tensor:
+    """Return the `evaluation_sum` (2,) of the samples that are `counted` (B,), block by block."""
+    total = outputs.new_zeros(2, dtype=torch.float32)
+    for block in row_blocks(outputs, targets, counted):
+        losses, weight = counted_sums(loss, *block)
+        total = total + torch.stack([losses.detach().float(), weight.float()])
+    return total
+
+
+def only_counted(
+    loss: nn.Module, outputs: Tensor, targets: Tensor, counted: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return outputs and targets with which `loss` leaves out the samples that are not `counted`.
+
+    The losses of torch have a class number that they ignore. A loss of the user gets the other
+    samples only, and a GPU is waited for to learn how many they are.
+    """
+    if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss):
+        return outputs, targets.masked_fill(~counted, loss.ignore_index)
+    return outputs[counted], targets[counted]
+
+
+def evaluation_sum(
+    loss: nn.Module, outputs: Tensor, targets: Tensor, counted: Tensor | None = None
+) -> Tensor:
     """Return (2,) on the device of `outputs`: the sums of a batch's losses and of its weights.
 
     `mean_over` computes the loss over a split from these, for batches of any sizes. The arguments
     are those of `training_mean`. A large batch is taken in blocks where the loss is known to be a
     weighted mean over its rows.
     """
+    if counted is not None and isinstance(loss, SampleLoss):
+        return counted_evaluation_sum(loss, outputs, targets, counted)
+    if counted is not None:
+        outputs, targets = only_counted(loss, outputs, targets, counted)
     if isinstance(loss, Weighted | nn.CrossEntropyLoss | nn.NLLLoss):
         blocks = row_blocks(outputs, targets)
         total = _evaluation_sum(loss, *next(blocks))
@@ -285,7 +365,7 @@ def weighs_samples(loss: nn.Module) -> bool:
 def total_weight(targets: Tensor, class_weights: Tensor | None, like: Tensor) -> Tensor:
     """Return the sum () of a batch's class weights, with the type and device of `like`."""
     if class_weights is None:
-        return like.new_tensor(len(targets))
+        return like.new_full((), len(targets))
     if targets.is_floating_point():
         return (targets * class_weights).sum().to(like)
     return class_weights[targets].sum().to(like)
@@ -322,6 +402,10 @@ class CrossEntropy(Weighted):
         total, weight = self.sums(logits, targets)
         return total / weight
 
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each sample (B,); see `SampleLoss.each`."""
+        return self._reduced(outputs, targets, "none")
+
     def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sums of weighted losses and of weights; see `Weighted.sums`."""
         return self._reduced(outputs, targets, "sum"), total_weight(
@@ -338,7 +422,7 @@ class CrossEntropy(Weighted):
         )
 
 
-class BinaryCrossEntropy(nn.Module):
+class BinaryCrossEntropy(SampleLoss):
     """Binary cross-entropy -[y log s + (1 - y) log(1 - s)] of sigmoids s, the mean over outputs.
 
     Every output is a yes-or-no decision of its own. Class numbers become one-hot targets; soft
@@ -351,8 +435,13 @@ class BinaryCrossEntropy(nn.Module):
         """Return the loss () of outputs (B, K) and targets."""
         return F.binary_cross_entropy_with_logits(outputs, as_soft_targets(targets, outputs))
 
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each sample (B,); see `SampleLoss.each`."""
+        soft = as_soft_targets(targets, outputs)
+        return F.binary_cross_entropy_with_logits(outputs, soft, reduction="none").mean(1)
 
-class KLDivergence(nn.Module):
+
+class KLDivergence(SampleLoss):
     """KL divergence sum_k y_k (log y_k - log p_k) of the targets y from the softmax p.
 
     It is the cross-entropy minus the entropy of the targets, so that its minimum is 0 for any
@@ -365,6 +454,11 @@ class KLDivergence(nn.Module):
         """Return the loss () of logits (B, K) and targets."""
         log_p = logits.log_softmax(dim=1)
         return F.kl_div(log_p, as_soft_targets(targets, log_p), reduction="batchmean")
+
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each sample (B,); see `SampleLoss.each`."""
+        log_p = outputs.log_softmax(dim=1)
+        return F.kl_div(log_p, as_soft_targets(targets, log_p), reduction="none").sum(1)
 
 
 class Focal(Weighted):
@@ -395,17 +489,25 @@ class Focal(Weighted):
 
     def sums(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sums of weighted losses and of weights; see `Weighted.sums`."""
+        total = -self._log_likelihoods(outputs, targets).sum()
+        return total, total_weight(targets, self.class_weights, outputs)
+
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each sample (B,); see `SampleLoss.each`."""
+        return -self._log_likelihoods(outputs, targets).sum(1)
+
+    def _log_likelihoods(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the weighted y (1 - p)^gamma log p (B, K) of each class."""
         log_p = outputs.log_softmax(dim=1)
         floor = torch.finfo(log_p.dtype).eps  # a power below 1 has an infinite slope at 0
         doubt = (-torch.expm1(log_p)).clamp_min(floor) ** self.gamma  # (1 - p)^gamma
         y = as_soft_targets(targets, log_p)
         if self.class_weights is not None:
             y = y * self.class_weights
-        total = -(y * doubt * log_p).sum()
-        return total, total_weight(targets, self.class_weights, log_p)
+        return y * doubt * log_p
 
 
-class MSE(nn.Module):
+class MSE(SampleLoss):
     """Mean squared error (a - y)^2, the mean over outputs a.
 
     For class numbers a is the softmax and y the one-hot class.
@@ -417,8 +519,13 @@ class MSE(nn.Module):
         """Return the loss () of outputs (B, K) and targets."""
         return F.mse_loss(*regression_pair(outputs, targets))
 
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each sample (B,); see `SampleLoss.each`."""
+        pair = regression_pair(outputs, targets)
+        return F.mse_loss(*pair, reduction="none").flatten(1).mean(1)
 
-class MAE(nn.Module):
+
+class MAE(SampleLoss):
     """Mean absolute error |a - y|, the mean over outputs; a as in `MSE`.
 
     Outliers weigh less than in the squared error.
@@ -430,8 +537,13 @@ class MAE(nn.Module):
         """Return the loss () of outputs (B, K) and targets."""
         return F.l1_loss(*regression_pair(outputs, targets))
 
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each sample (B,); see `SampleLoss.each`."""
+        pair = regression_pair(outputs, targets)
+        return F.l1_loss(*pair, reduction="none").flatten(1).mean(1)
 
-class Huber(nn.Module):
+
+class Huber(SampleLoss):
     """Huber loss: (a - y)^2 / 2 up to a distance `delta`, delta (|a - y| - delta / 2) beyond it.
 
     It is the mean over outputs; a as in `MSE` (Huber 1964, "Robust Estimation of a Location
@@ -448,8 +560,13 @@ class Huber(nn.Module):
         """Return the loss () of outputs (B, K) and targets."""
         return F.huber_loss(*regression_pair(outputs, targets), delta=self.delta)
 
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each sample (B,); see `SampleLoss.each`."""
+        pair = regression_pair(outputs, targets)
+        return F.huber_loss(*pair, delta=self.delta, reduction="none").flatten(1).mean(1)
 
-class Hinge(nn.Module):
+
+class Hinge(SampleLoss):
     """Multi-class hinge loss max(0, margin + max_{k != y} z_k - z_y) of logits z and class y.
 
     The multi-class support vector machine of Crammer and Singer 2001, "On the Algorithmic
@@ -465,15 +582,17 @@ class Hinge(nn.Module):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss () of logits (B, K) and targets."""
-        true_logits = logits.gather(1, targets.unsqueeze(1))  # (B, 1)
-        margins = self.margin * (
-            1 - as_soft_targets(targets, logits)
-        )  # (B, K), 0 for the true class
-        violations = logits - true_logits + margins  # (B, K), 0 for the true class
-        return torch.amax(violations, dim=1).mean()
+        return self.each(logits, targets).mean()
+
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each sample (B,); see `SampleLoss.each`."""
+        true_logits = outputs.gather(1, targets.unsqueeze(1))  # (B, 1)
+        others = 1 - as_soft_targets(targets, outputs)  # (B, K), 0 for the true class
+        violations = outputs - true_logits + self.margin * others
+        return torch.amax(violations, dim=1)
 
 
-class PerceptronLoss(nn.Module):
+class PerceptronLoss(SampleLoss):
     """Perceptron loss max_k z_k - z_y of logits z and class y: 0 where the true class wins.
 
     An SGD step on one sample is Rosenblatt's rule for several classes (Crammer and Singer 2003,
@@ -485,5 +604,9 @@ class PerceptronLoss(nn.Module):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss () of logits (B, K) and targets."""
-        true_logits = logits.gather(1, targets.unsqueeze(1)).squeeze(1)  # (B,)
-        return (torch.amax(logits, dim=1) - true_logits).mean()
+        return self.each(logits, targets).mean()
+
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each sample (B,); see `SampleLoss.each`."""
+        true_logits = outputs.gather(1, targets.unsqueeze(1)).squeeze(1)  # (B,)
+        return torch.amax(outputs, dim=1) - true_logits

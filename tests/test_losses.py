@@ -18,6 +18,7 @@ from dltrain.config.groups import groups
 from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.instantiate import instantiate
 from dltrain.losses import CrossEntropy, Focal, Huber, evaluation_sum, mean_over, training_mean
+from dltrain.rng import keyed
 
 K = 5
 HARD = torch.tensor([0, 4, 2, 2, 1, 3])  # (B,)
@@ -296,3 +297,71 @@ def test_mixed_targets_are_refused_for_losses_without_soft_targets(
         assert outcome.code == 2
         assert f"loss={name}" in outcome.err
         assert f"regularization={mixer} turns targets into class probabilities" in outcome.err
+
+
+class Squared(nn.Module):
+    """A loss of a user: the mean square of the logit of the true class."""
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss () of logits (B, K) and class numbers (B,)."""
+        return logits.gather(1, targets.unsqueeze(1)).square().mean()
+
+
+WEIGHTS = (1.0, 2.0, 0.5, 3.0, 1.0)
+COUNTED_LOSSES: dict[str, Callable[[], nn.Module]] = {
+    **{name: lambda name=name: chosen(name) for name in groups()["loss"]},
+    "label smoothing": lambda: CrossEntropy(0.2),
+    "weighted": lambda: CrossEntropy(0.0, WEIGHTS, K),
+    "weighted, label smoothing": lambda: CrossEntropy(0.2, WEIGHTS, K),
+    "weighted focal": lambda: Focal(2.0, WEIGHTS, K),
+    "torch": nn.CrossEntropyLoss,
+    "torch, weighted": lambda: nn.CrossEntropyLoss(torch.tensor(WEIGHTS).double()),
+    "of a user": Squared,
+}
+
+
+@pytest.mark.parametrize("name", COUNTED_LOSSES)
+def test_samples_that_do_not_count_are_as_good_as_absent(name: str) -> None:
+    """Value, weight and gradient are those of the other samples; the gradient of padding is 0."""
+    loss = COUNTED_LOSSES[name]()
+    logits = torch.randn(len(HARD), K, dtype=torch.float64, generator=keyed(0))
+    counted = torch.tensor([True, False, True, True, False, True])
+    all_logits, some_logits = (part.clone().requires_grad_() for part in (logits, logits[counted]))
+    value, weight = training_mean(loss, all_logits, HARD, counted)
+    expected, expected_weight = training_mean(loss, some_logits, HARD[counted])
+    torch.testing.assert_close(value, expected)
+    assert float(weight) == pytest.approx(float(expected_weight))
+    value.backward()
+    expected.backward()
+    gradient = all_logits.grad
+    assert gradient is not None
+    assert some_logits.grad is not None
+    torch.testing.assert_close(gradient[counted], some_logits.grad)
+    assert not gradient[~counted].any()
+    sums = evaluation_sum(loss, logits, HARD, counted)
+    torch.testing.assert_close(sums, evaluation_sum(loss, logits[counted], HARD[counted]))
+
+
+@pytest.mark.parametrize("name", [name for name in COUNTED_LOSSES if name != "of a user"])
+def test_a_batch_of_padding_has_no_loss_and_no_gradient(name: str) -> None:
+    loss = COUNTED_LOSSES[name]()
+    logits = torch.randn(len(HARD), K, dtype=torch.float64, requires_grad=True)
+    nothing = torch.zeros(len(HARD), dtype=torch.bool)
+    value, weight = training_mean(loss, logits, HARD, nothing)
+    assert float(value) == float(weight) == 0
+    value.backward()
+    assert logits.grad is not None
+    assert not logits.grad.any()
+    assert evaluation_sum(loss, logits.detach(), HARD, nothing).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("name", [name for name in COUNTED_LOSSES if name != "of a user"])
+def test_a_loss_that_leaves_out_samples_reads_no_value(name: str) -> None:
+    """The meta device has none to read: the host need not wait for a GPU."""
+    loss = COUNTED_LOSSES[name]().to("meta")
+    logits = torch.randn(len(HARD), K, dtype=torch.float64, device="meta", requires_grad=True)
+    targets = HARD.to("meta")
+    value, _ = training_mean(loss, logits, targets, targets != 0)
+    value.backward()
+    assert logits.grad is not None
+    assert evaluation_sum(loss, logits.detach(), targets, targets != 0).shape == (2,)

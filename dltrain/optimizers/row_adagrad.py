@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dltrain.optimizers.sparse_adam import summed
+from dltrain.optimizers.sparse_adam import add_to_rows, summed
 from dltrain.types import PositiveFloat
 
 
@@ -48,7 +48,7 @@ def step_rows(p: Tensor, gradient: Tensor, sums: Tensor, lr: float, eps: float) 
     size = sums.index_select(0, rows).add_(values.square().mean(1))
     sums.index_copy_(0, rows, size)
     scaled = values.div_(size.sqrt_().add_(eps).unsqueeze(1))
-    p.index_add_(0, rows, scaled, alpha=-lr)
+    add_to_rows(p, rows, scaled, scale=-lr)
 
 
 def step_dense(p: Tensor, gradient: Tensor, sums: Tensor, lr: float, eps: float) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from dltrain.types import Fraction, PositiveFloat
+from dltrain.types.waiting import is_immediate
 
 
 class SparseAdam(torch.optim.Optimizer):
@@ -64,7 +65,7 @@ class SparseAdam(torch.optim.Optimizer):
         state["exp_avg_sq"].index_copy_(0, rows, square)
         first, second = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]
         denominator = square.div_(second).sqrt_().add_(group["eps"])
-        p.index_add_(0, rows, mean.div_(denominator).mul_(-group["lr"] / first))
+        add_to_rows(p, rows, mean.div_(denominator).mul_(-group["lr"] / first))
 
     def _step_dense(self, params: list[Tensor], group: dict[str, Any]) -> None:
         if params:
@@ -84,12 +85,29 @@ class SparseAdam(torch.optim.Optimizer):
 
 
 def summed(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows (N,) of a sparse gradient, each once, and their sums (N, D).
+    """Return the rows (N,) of a sparse gradient and their sums (N, D).
 
-    It equals `coalesce`, which takes several times as long.
+    On a CPU each row comes once: it equals `coalesce`, which takes several times as long. On other
+    devices a row comes as often as the gradient has it, each time with its whole sum, so that no
+    shape depends on the number of distinct rows. Update tables with `add_to_rows` or `index_copy_`.
     """
     if gradient.is_coalesced():
         return gradient.indices()[0], gradient.values()
-    rows, places = gradient._indices()[0].unique(return_inverse=True)
+    rows = gradient._indices()[0]
     values = gradient._values()
-    return rows, values.new_zeros(len(rows), *values.shape[1:]).index_add_(0, places, values)
+    if is_immediate(rows.device):
+        distinct, places = rows.unique(return_inverse=True)
+        sums = values.new_zeros(len(distinct), *values.shape[1:])
+        return distinct, sums.index_add_(0, places, values)
+    ordered, order = rows.sort()
+    places = ordered.diff(prepend=ordered[:1]).ne(0).cumsum(0)  # the number of each distinct row
+    sums = torch.zeros_like(values).index_add_(0, places, values.index_select(0, order))
+    return ordered, sums.index_select(0, places)
+
+
+def add_to_rows(table: Tensor, rows: Tensor, change: Tensor, scale: float = 1.0) -> None:
+    """Add `scale` times the changes (N, D) to the rows (N,) of a table, as `summed` gives them."""
+    if is_immediate(table.device):
+        table.index_add_(0, rows, change, alpha=scale)
+    else:  # a row that comes again gets the same value again
+        table.index_copy_(0, rows, table.index_select(0, rows).add_(change, alpha=scale))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.optim import Optim
+from dltrain.optimizers import sparse_adam
 from dltrain.optimizers.row_adagrad import RowAdagrad
 from dltrain.optimizers.sparse_adam import SparseAdam, summed
 
@@ -140,3 +141,39 @@ def test_a_gradients_rows_are_summed() -> None:
     assert values.tolist() == [[2.0], [5.0]]
     rows, values = summed(gradient.coalesce())
     assert values.tolist() == [[2.0], [5.0]]
+
+
+@BOTH
+def test_static_shapes_make_the_same_steps(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows come repeatedly where the number of distinct ones must not be waited for."""
+    batches = [[0, 1, 1, 5], [3, 3, 3, 3], [2, 0, 2, 0]]
+    plain = Table()
+    trained(plain, Optim(plain, functools.partial(made, lr=0.1)), batches)
+    monkeypatch.setattr(sparse_adam, "is_immediate", lambda device: False)
+    static = Table()
+    trained(static, Optim(static, functools.partial(made, lr=0.1)), batches)
+    torch.testing.assert_close(static.table.weight, plain.table.weight)
+    torch.testing.assert_close(static.bias, plain.bias)
+
+
+@BOTH
+def test_a_row_of_padding_with_a_zero_gradient_stays(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sparse_adam, "is_immediate", lambda device: False)
+    weight = nn.Parameter(torch.ones(4, 2))
+    optimizer = made([weight], lr=0.5)
+    rows, values = torch.tensor([[0, 2, 0]]), torch.tensor([[0.0, 0.0], [1.0, 2.0], [0.0, 0.0]])
+    weight.grad = torch.sparse_coo_tensor(rows, values, (4, 2), check_invariants=True)
+    optimizer.step()
+    assert (weight != 1).any(1).tolist() == [False, False, True, False]
+
+
+@BOTH
+def test_a_step_reads_no_value(made: Any) -> None:
+    """The meta device has none to read: the host need not wait for a GPU."""
+    table = nn.Embedding(6, 3, sparse=True, device="meta")
+    optimizer = made(list(table.parameters()))
+    for _ in range(2):
+        table(torch.ones(4, dtype=torch.int64, device="meta")).sum().backward()
+        optimizer.step()

@@ -49,7 +49,7 @@ class Blocks(Stateless):
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from batch `start` on."""
-        starts = self.order(number).to(self.tokens.device)
+        starts = self.order(number).to(self.tokens.device, non_blocking=True)
         for position in range(start, len(self)):
             batch_starts = starts[position * self.batch_size : (position + 1) * self.batch_size]
             yield batch_of(self.tokens, batch_starts, self.length, begins=True)
@@ -82,7 +82,7 @@ class StreamedBlocks(Stateless):
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from batch `start` on."""
-        starts = self.order(number).to(self.tokens.device)
+        starts = self.order(number).to(self.tokens.device, non_blocking=True)
         for position in range(start, len(self)):
             batch_starts = starts[position * self.batch_size : (position + 1) * self.batch_size]
             yield batch_of(self.tokens, batch_starts, self.length, begins=position == 0)
@@ -134,7 +134,7 @@ class EvaluationStreams(Stateless):
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches from batch `start` on."""
         for position, numbers in islice(self.numbers(), start, None):
-            starts = (numbers * self.length).to(self.tokens.device)
+            starts = (numbers * self.length).to(self.tokens.device, non_blocking=True)
             yield batch_of(self.tokens, starts, self.length, begins=position == 0)
 
 

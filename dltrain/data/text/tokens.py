@@ -26,7 +26,8 @@ Keep: TypeAlias = Literal["head", "tail"]
 class Ragged:
     """N sequences of different lengths, of int32 numbers.
 
-    Sequence i is `flat[starts[i] : starts[i] + lengths[i]]`; `starts` and `lengths` are (N,).
+    Sequence i is `flat[starts[i] : starts[i] + lengths[i]]`; `starts` and `lengths` are (N,). They
+    stay on the CPU, where they decide the shapes of batches, while `flat` may be on a device.
     """
 
     flat: Tensor
@@ -56,12 +57,17 @@ class Ragged:
         return Ragged(self.flat[places], new_starts, lengths)
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Return the sequences `rows` (B,) as int64 numbers (B, T), padded with `PAD`."""
+        """Return the sequences `rows` (B,) as int64 numbers (B, T), padded with `PAD`.
+
+        The rows are on the CPU; the result is where the numbers are.
+        """
         lengths, starts = self.lengths[rows], self.starts[rows]
-        longest, last_start = torch.stack([lengths.max(), starts.max()]).tolist()
+        longest = int(lengths.max())
         flat = self.flat
-        if last_start + longest > len(flat):
+        if int(starts.max()) + longest > len(flat):
             flat = nn.functional.pad(flat, (0, longest))
+        lengths = lengths.to(flat.device, non_blocking=True)
+        starts = starts.to(flat.device, non_blocking=True)
         # Windows of the longest length: whole rows are copied.
         block = flat.unfold(0, longest, 1)[starts].long()
         is_padding = torch.arange(longest, device=flat.device) >= lengths.unsqueeze(1)
@@ -82,8 +88,8 @@ class Ragged:
         return Ragged(flat, starts, lengths)
 
     def to(self, device: torch.device) -> Ragged:
-        """Return the sequences on a device."""
-        return Ragged(self.flat.to(device), self.starts.to(device), self.lengths.to(device))
+        """Return the sequences with their numbers on a device."""
+        return Ragged(self.flat.to(device), self.starts, self.lengths)
 
     def size_in_bytes(self) -> int:
         """Return the memory that the sequences occupy."""
@@ -232,12 +238,11 @@ class TokenSplit:
         """Yield the batches of an epoch from batch `start` on."""
         device = self.texts.flat.device
         for rows in self.batching.epoch(number)[start:]:
-            rows = rows.to(device)
             inputs = self.texts.gather(rows)
             if isinstance(self.targets, Ragged):
                 yield inputs, self.targets.gather(rows)
             else:
-                yield inputs, self.targets[rows]
+                yield inputs, self.targets[rows.to(device, non_blocking=True)]
 
     def order(self, number: int) -> Tensor:
         """Return the rows of an epoch, one after the other."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dltrain.types import PAD, NonNegative, PositiveInt
+from dltrain.types.waiting import is_immediate
 
 # The factor of fastText's hash of consecutive words (dictionary.cc, addWordNgrams).
 HASH_FACTOR = 116_049_371
@@ -51,11 +52,24 @@ class FastText(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits (B, K) of tokens (B, T)."""
         rows, mask = self.rows(tokens)
-        counts = mask.sum(1)
-        offsets = counts.cumsum(0) - counts
-        means = F.embedding_bag(rows[mask], self.weight, offsets, mode="mean", sparse=self.sparse)
-        logits: Tensor = self.output(self.dropout(means))
+        logits: Tensor = self.output(self.dropout(self.means(rows, mask)))
         return logits
+
+    def means(self, rows: Tensor, mask: Tensor) -> Tensor:
+        """Return the mean vectors (B, D) of the rows (B, S) that a mask (B, S) selects."""
+        counts = mask.sum(1)
+        if is_immediate(rows.device):
+            offsets = counts.cumsum(0) - counts
+            selected = rows[mask]
+            return F.embedding_bag(selected, self.weight, offsets, mode="mean", sparse=self.sparse)
+        weights = mask / counts.clamp(min=1).unsqueeze(1)
+        return F.embedding_bag(
+            rows.masked_fill(~mask, PAD),  # whose gradient is zero
+            self.weight,
+            per_sample_weights=weights.to(self.weight.dtype),
+            mode="sum",
+            sparse=self.sparse,
+        )
 
     def rows(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return the rows (B, S) of the table for tokens (B, T): words, then n-grams; and a mask.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dltrain.types import PAD, Ge, PositiveInt
+from dltrain.types.waiting import is_immediate
 
 NOISE_TABLE_SIZE = 2**22  # entries of the table that negative samples are drawn from
 MAX_SUBWORD_CHARS = 60  # of a word that subwords are taken from
@@ -138,7 +139,11 @@ class WordVectors(nn.Module):
         return rows
 
     def embed(self, words: Tensor) -> Tensor:
-        """Return the vectors (..., D) of word numbers (...)."""
+        """Return the vectors (..., D) of word numbers (...).
+
+        With subwords it waits for the number of distinct words and that of their n-grams: sizes
+        that do not depend on them would be those of the longest words.
+        """
         if not self.subwords:
             return F.embedding(words, self.input, sparse=True)
         distinct, places = words.unique(return_inverse=True)
@@ -215,7 +220,9 @@ class WordVectors(nn.Module):
 
     def hierarchical_loss(self, hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """Return the sum of the losses of hierarchical softmax, as `negative_sampling_loss`."""
-        depth = int(self.depths[targets].max())
+        depth = self.paths.shape[1]
+        if is_immediate(targets.device):
+            depth = int(self.depths[targets].max())
         nodes = self.paths[targets, :depth]  # (B, T, E)
         signs = self.codes[targets, :depth]  # +1 left, -1 right, 0 beyond the word
         vectors = F.embedding(nodes.flatten(1), self.output, sparse=True)

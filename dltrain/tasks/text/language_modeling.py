@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -24,6 +24,7 @@ CANDIDATES = 5  # for the next token
 MAX_PROMPT_TOKENS = 8  # of the text that an evaluation generates
 MAX_LOSS = 700.0  # of which the exponential is finite
 MAX_PREDICTED_LOGITS = 2**26  # that a prediction holds at once: 256 MB; larger batches are split
+BATCHES_PER_READ = 64  # of an evaluation, which waits for the device when it reads their tokens
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
@@ -153,6 +154,7 @@ class LanguageModeling(Task):
         num_characters = 0
         state: Tensor | None = None
         prompt: Tensor | None = None
+        unread: list[Tensor] = []  # tokens whose characters are not counted yet
         decode = self.data.spec.decode
         for tokens, following, starts in batches:
             if prompt is None:
@@ -162,9 +164,14 @@ class LanguageModeling(Task):
             del logits  # of a large vocabulary, those of two batches would need twice the memory
             num_tokens += following.numel()
             if decode:
-                num_characters += sum(len(decode(row)) for row in following.tolist())
+                unread.append(following)
+            if decode and len(unread) == BATCHES_PER_READ:
+                num_characters += count_characters(unread, decode)
+                unread.clear()
         if prompt is None:
             raise ValueError("there is nothing to evaluate: the split is empty")
+        if decode:
+            num_characters += count_characters(unread, decode)
         loss = mean_over(sums)
         scores: dict[str, Any] = {"loss": loss, "perplexity": math.exp(min(loss, MAX_LOSS))}
         if num_characters:
@@ -249,3 +256,8 @@ class LanguageModeling(Task):
             ]
             rows.append({"perplexity": math.exp(min(loss, MAX_LOSS)), **top[0], "top": top})
         return rows
+
+
+def count_characters(batches: Sequence[Tensor], decode: Callable[[list[int]], str]) -> int:
+    """Return the number of characters in the text of token numbers (B, T)."""
+    return sum(len(decode(row)) for tokens in batches for row in tokens.tolist())

@@ -110,7 +110,8 @@ class Seq2Seq(Task):
         self.beam_size = beam_size
         self.length_penalty = length_penalty
         self.length_ratio = length_ratio
-        self.entropy = nn.CrossEntropyLoss()  # of the perplexity, whatever the loss is
+        # of the perplexity, whatever the loss is
+        self.entropy = nn.CrossEntropyLoss(ignore_index=PAD)
 
     def stages(self) -> Iterator[Stage]:
         """Yield the stage "train"."""
@@ -119,8 +120,9 @@ class Seq2Seq(Task):
         optim = self.optim(self.model, self.epochs * len(self.data.train))
 
         def step(batch: tuple[Tensor, Tensor]) -> Metrics:
-            logits, truth = self.logits(*batch)
-            value, weight = training_mean(self.loss, logits, truth)
+            logits = self.logits(*batch).flatten(0, 1)
+            truth = batch[1][:, 1:].flatten()
+            value, weight = training_mean(self.loss, logits, truth, counted=truth != PAD)
             optim.update(value, weight=weight)
             return {"loss": Mean(value.detach(), weight)}
 
@@ -137,19 +139,18 @@ class Seq2Seq(Task):
             replayable=True,
         )
 
-    def logits(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (N, V) for the target tokens of a batch, and the tokens (N,).
+    def logits(self, source: Tensor, target: Tensor) -> Tensor:
+        """Return logits (B, T, V) for the target tokens of a batch but the first.
 
-        Padding is left out.
+        Padding has logits too, as dropping it would wait for a GPU to count the tokens.
         """
         memory = self.model.encode(source)
         inputs = target[:, :-1]
-        truth = target[:, 1:]
-        is_token = truth != PAD
         if self.training and self.teacher_forcing < 1:
-            return self.scheduled_sampling(memory, inputs)[is_token], truth[is_token]
+            return self.scheduled_sampling(memory, inputs)
         features, _ = self.model.decode(memory, inputs)
-        return self.model.output(features[is_token]), truth[is_token]
+        logits: Tensor = self.model.output(features)
+        return logits
 
     def scheduled_sampling(self, memory: EncoderOutput, inputs: Tensor) -> Tensor:
         """Return logits (B, T, V), with some of the `inputs` (B, T) replaced by predictions."""
@@ -179,11 +180,15 @@ class Seq2Seq(Task):
             )
         lengths = (source != PAD).sum(1)
         limits = (lengths * self.length_ratio + SPARE_TOKENS).long()
-        limits = limits.clamp(max=self.data.spec.target_length - 1)
+        most = min(
+            int(source.shape[1] * self.length_ratio + SPARE_TOKENS),
+            self.data.spec.target_length - 1,
+        )
+        limits = limits.clamp(max=most)
         memory = self.model.encode(source)
         if self.beam_size == 1:
-            return greedy(self.model, memory, limits)
-        return beam_search(self.model, memory, limits, self.beam_size, self.length_penalty)
+            return greedy(self.model, memory, limits, most)
+        return beam_search(self.model, memory, limits, most, self.beam_size, self.length_penalty)
 
     def directions(self) -> dict[str, Direction | None]:
         """Return the direction of each metric; see `Task.directions`."""
@@ -208,8 +213,9 @@ class Seq2Seq(Task):
         references: list[str] = []
         shown: list[TranslatedSample] = []
         for source, target in batches:
-            logits, truth = self.logits(source, target)
-            losses.append(evaluation_sum(self.loss, logits, truth))
+            logits = self.logits(source, target).flatten(0, 1)
+            truth = target[:, 1:].flatten()
+            losses.append(evaluation_sum(self.loss, logits, truth, counted=truth != PAD))
             entropies.append(evaluation_sum(self.entropy, logits.float(), truth))
             del logits  # of a large vocabulary, those of two batches would need twice the memory
             written = [before_end(row) for row in self.translate(source)[0].tolist()]
@@ -237,14 +243,13 @@ class Seq2Seq(Task):
         The `weight` is the number of target tokens, over which the loss is the mean.
         """
         for source, target in batches:
-            logits, truth = self.logits(source, target)
-            counts = (target[:, 1:] != PAD).sum(1).tolist()
+            logits = self.logits(source, target)
             written = [before_end(row) for row in self.translate(source)[0].tolist()]
-            parts = zip(logits.split(counts), truth.split(counts), strict=True)
             texts = zip(source.tolist(), target.tolist(), written, strict=True)
-            for (read, expected, translation), (own_logits, tokens) in zip(
-                texts, parts, strict=True
-            ):
+            for row, (read, expected, translation) in enumerate(texts):
+                is_token = target[row, 1:] != PAD
+                tokens = target[row, 1:][is_token]
+                own_logits = logits[row][is_token]
                 entropy = mean_over([evaluation_sum(self.entropy, own_logits.float(), tokens)])
                 yield {
                     "text": self.decode_source(before_end(read)),

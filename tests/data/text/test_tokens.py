@@ -81,6 +81,13 @@ def test_a_batch_is_padded_to_its_longest_text() -> None:
     assert texts.gather(torch.tensor([1])).tolist() == [[4]]
 
 
+def test_a_batch_is_shaped_without_values_of_the_device() -> None:
+    """Lengths stay on the CPU; the meta device has no value to read."""
+    texts = ragged([1, 2, 3], [4], [5, 6]).to(torch.device("meta"))
+    assert texts.gather(torch.tensor([2, 0])).shape == (2, 3)
+    assert texts.gather(torch.tensor([1])).shape == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("keep", "expected"), [("head", [[1, 2], [4, 0], [5, 6]]), ("tail", [[2, 3], [4, 0], [5, 6]])]
 )

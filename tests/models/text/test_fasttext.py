@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from dltrain.models.text import fasttext
 from dltrain.models.text.fasttext import HASH_FACTOR, FastText
 from dltrain.types import PAD
 
@@ -63,3 +65,33 @@ def test_only_the_rows_in_the_batch_have_a_gradient() -> None:
     assert (one.is_sparse, other.is_sparse) == (True, False)
     torch.testing.assert_close(one.to_dense(), other)
     assert int((other.abs().sum(1) > 0).sum()) == 5
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_static_shapes_give_the_same_means_and_gradients(
+    sparse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Padding is left out by zero weights where the number of words must not be waited for."""
+    tokens = torch.tensor([[4, 5, 6, 5], [7, 4, PAD, PAD], [PAD] * 4, [4, 4, 4, PAD]])
+    outputs, gradients = [], []
+    for is_immediate in (True, False):
+        monkeypatch.setattr(fasttext, "is_immediate", lambda device, is_it=is_immediate: is_it)
+        torch.manual_seed(0)
+        model = small(sparse=sparse)
+        torch.nn.init.normal_(model.output.weight)
+        outputs.append(model(tokens))
+        outputs[-1].square().sum().backward()
+        assert model.weight.grad is not None
+        assert model.weight.grad.is_sparse == sparse
+        gradients.append(model.weight.grad.to_dense())
+    torch.testing.assert_close(outputs[1], outputs[0])
+    torch.testing.assert_close(gradients[1], gradients[0])
+    assert not gradients[1][PAD].any()
+
+
+def test_a_step_reads_no_value() -> None:
+    """The meta device has none to read: the host need not wait for a GPU."""
+    model = small().to("meta")
+    model(torch.ones(3, 4, dtype=torch.int64, device="meta")).sum().backward()
+    assert model.weight.grad is not None
+    assert model.weight.grad.is_sparse

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dltrain.tasks.text import decoding
 from dltrain.tasks.text.decoding import beam_search, greedy, penalty
 from dltrain.types import BEGIN, END, PAD, UNKNOWN
 
@@ -64,7 +65,7 @@ def test_a_beam_as_wide_as_the_search_space_finds_the_best(
     alpha: float,
 ) -> None:
     language, limits = Language(12), torch.tensor([4, 3, 4, 1, 2, 4] * 2)
-    tokens, scores = beam_search(language, language.memory, limits, 200, alpha)
+    tokens, scores = beam_search(language, language.memory, limits, 4, 200, alpha)
     lengths = set()
     for text, (found, score) in enumerate(zip(spelled(tokens), scores.tolist(), strict=True)):
         all_scores = {
@@ -80,7 +81,7 @@ def test_a_beam_as_wide_as_the_search_space_finds_the_best(
 def test_a_larger_penalty_prefers_longer_translations() -> None:
     language, limits = Language(40), torch.full((40,), 4)
     mean = [
-        sum(map(len, spelled(beam_search(language, language.memory, limits, 60, alpha)[0])))
+        sum(map(len, spelled(beam_search(language, language.memory, limits, 4, 60, alpha)[0])))
         for alpha in (0.0, 3.0)
     ]
     assert mean[0] < mean[1]
@@ -90,8 +91,8 @@ def test_a_larger_penalty_prefers_longer_translations() -> None:
 @pytest.mark.parametrize("alpha", [0.0, 0.6])
 def test_one_beam_is_greedy(alpha: float) -> None:
     language, limits = Language(60), torch.arange(60) % 6 + 1
-    tokens, scores = greedy(language, language.memory, limits)
-    found, found_scores = beam_search(language, language.memory, limits, 1, alpha)
+    tokens, scores = greedy(language, language.memory, limits, 6)
+    found, found_scores = beam_search(language, language.memory, limits, 6, 1, alpha)
     assert spelled(found) == spelled(tokens)
     torch.testing.assert_close(found_scores, scores)
     kinds = {written[-1] == END for written in spelled(tokens)}
@@ -100,7 +101,7 @@ def test_one_beam_is_greedy(alpha: float) -> None:
 
 def test_greedy_writes_the_best_token_and_never_a_special_one() -> None:
     language, limits = Language(60), torch.full((60,), 6)
-    for text, written in enumerate(spelled(greedy(language, language.memory, limits)[0])):
+    for text, written in enumerate(spelled(greedy(language, language.memory, limits, 6)[0])):
         so_far: tuple[int, ...] = (BEGIN,)
         for token in written:
             logits = language.logits(text, so_far)
@@ -112,13 +113,40 @@ def test_greedy_writes_the_best_token_and_never_a_special_one() -> None:
 def test_a_wider_beam_is_rarely_worse_and_texts_are_independent() -> None:
     language, limits = Language(50), torch.arange(50) % 5 + 2
     totals = [
-        float(beam_search(language, language.memory, limits, width, 0.0)[1].sum())
+        float(beam_search(language, language.memory, limits, 6, width, 0.0)[1].sum())
         for width in (1, 3, 10)
     ]
     assert totals[0] < totals[1] <= totals[2]
-    together = spelled(beam_search(language, language.memory, limits, 3, 0.6)[0])
+    together = spelled(beam_search(language, language.memory, limits, 6, 3, 0.6)[0])
     for text in range(0, 50, 7):
         alone = beam_search(
-            language, {"text": torch.tensor([text])}, limits[text : text + 1], 3, 0.6
+            language, {"text": torch.tensor([text])}, limits[text : text + 1], 6, 3, 0.6
         )[0]
         assert spelled(alone) == [together[text]]
+
+
+@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize("tokens_per_check", [2, 5, 100])
+def test_asking_rarely_if_all_texts_have_ended_changes_nothing(
+    width: int, tokens_per_check: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search on a GPU asks every few tokens, and goes on a little longer than it had to."""
+    language, limits = Language(30, sharpness=0.5), torch.arange(30) % 5 + 2
+
+    def search(max_length: int) -> tuple[Tensor, Tensor]:
+        if width == 1:
+            return greedy(language, language.memory, limits, max_length)
+        return beam_search(language, language.memory, limits, max_length, width, 0.6)
+
+    expected = search(6)
+    monkeypatch.setattr(decoding, "is_check", lambda length, device: not length % tokens_per_check)
+    found = search(12)  # a bound that is known without the values of the limits
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+
+
+def test_a_search_on_a_device_asks_every_few_tokens() -> None:
+    device = torch.device("meta")
+    asks = [length for length in range(1, 33) if decoding.is_check(length, device)]
+    assert asks == [8, 16, 24, 32]
+    assert all(decoding.is_check(length, torch.device("cpu")) for length in range(1, 33))

@@ -269,3 +269,21 @@ def test_an_evaluation_keeps_the_logits_of_one_batch(tmp_path: Path) -> None:
         one.evaluate(source.train.epoch(0))
     assert len(kept) > 1
     assert alive == [0] * len(kept)
+
+
+def test_characters_are_counted_however_often_tokens_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An evaluation waits for the device only every so many batches, and misses none."""
+    source = data(tmp_path, stream=False)
+    one = task(source, MODELS["lstm"](source.spec.vocab_size), epochs=1).eval()
+    batches = list(source.val.epoch(0)) * 5
+    bits = []
+    for count in (1, 2, 64):
+        monkeypatch.setattr(module, "BATCHES_PER_READ", count)
+        with torch.no_grad():
+            bits.append(one.evaluate(batches)["bits"])
+    assert bits[0] == bits[1] == bits[2]
+    with torch.no_grad():
+        scores = one.evaluate(batches)
+    assert bits[0] == pytest.approx(scores["loss"] / math.log(2))  # a token is a character

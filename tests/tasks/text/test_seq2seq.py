@@ -64,27 +64,68 @@ def task(model: nn.Module | None = None, **settings: Any) -> Seq2Seq:
     )
 
 
-def test_padding_does_not_count_in_the_loss() -> None:
-    """The loss of a batch is the mean over all its target tokens, however they are padded."""
+def tokens_only(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits (N, V) of all target tokens (N,), without those of padding."""
+    truth = target[:, 1:]
+    return logits[truth != PAD], truth[truth != PAD]
+
+
+def test_logits_do_not_depend_on_padding() -> None:
     for made in (
         task(),
         task(TransformerSeq2Seq(12, V, 20, 20, num_layers=1, dim=8, num_heads=2, dropout=0.0)),
     ):
         source, target = next(made.data.val.epoch(0))
-        logits, truth = made.logits(source, target)
-        assert (
-            len(logits) == len(truth) == int((target[:, 1:] != PAD).sum()) < target[:, 1:].numel()
-        )
+        logits, truth = tokens_only(made.logits(source, target), target)
+        assert len(truth) < target[:, 1:].numel()
         rows = [
-            made.logits(s[s != PAD].unsqueeze(0), t[t != PAD].unsqueeze(0))
+            made.logits(s[s != PAD].unsqueeze(0), t[t != PAD].unsqueeze(0))[0]
             for s, t in zip(source, target, strict=True)
         ]
-        torch.testing.assert_close(
-            torch.cat([row[0] for row in rows]), logits, rtol=1e-4, atol=1e-5
-        )
-        padded = made.logits(F.pad(source, (0, 3)), F.pad(target, (0, 2)))
-        torch.testing.assert_close(padded[0], logits, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(padded[1], truth)
+        torch.testing.assert_close(torch.cat(rows), logits, rtol=1e-4, atol=1e-5)
+        source, target = F.pad(source, (0, 3)), F.pad(target, (0, 2))
+        padded, same_truth = tokens_only(made.logits(source, target), target)
+        torch.testing.assert_close(padded, logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(same_truth, truth)
+
+
+def first_step_of(made: Seq2Seq, batch: tuple[Tensor, Tensor]) -> tuple[Any, dict[str, Tensor]]:
+    """Return the loss of the first step on `batch`, and the weights after it."""
+    stage = next(iter(made.stages()))
+    made.train()
+    loss = stage.step(batch)["loss"]
+    return loss, {name: value.clone() for name, value in made.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("teacher_forcing", [1.0, 0.5])
+def test_a_step_does_not_depend_on_padding(teacher_forcing: float) -> None:
+    """A row of padding, and more of it in every row, change neither the loss nor the update."""
+    batch = next(task().data.val.epoch(0))
+    settings = {"teacher_forcing": teacher_forcing, "loss": CrossEntropy(label_smoothing=0.1)}
+    plain = task(**settings)
+    plain.scheduled_sampling = forced(plain)  # type: ignore[method-assign]
+    loss, weights = first_step_of(plain, batch)
+    padded = task(**settings)
+    padded.scheduled_sampling = forced(padded)  # type: ignore[method-assign]
+    source, target = (F.pad(tokens, (0, 2, 0, 1)) for tokens in batch)
+    same_loss, same_weights = first_step_of(padded, (source, target))
+    assert float(loss.weight) == float(same_loss.weight) == int((batch[1][:, 1:] != PAD).sum())
+    torch.testing.assert_close(same_loss.value, loss.value)
+    torch.testing.assert_close(same_weights, weights, rtol=1e-4, atol=1e-5)
+
+
+def forced(made: Seq2Seq) -> Any:
+    """Return scheduled sampling with the same draws for every shape of a batch: none."""
+
+    def sample(memory: Any, inputs: Tensor) -> Tensor:
+        state = made.model.begin(memory)
+        steps = []
+        for t in range(inputs.shape[1]):
+            logits, state = made.model.step(inputs[:, t], state, memory)
+            steps.append(logits)
+        return torch.stack(steps, dim=1)
+
+    return sample
 
 
 @pytest.mark.parametrize("beam_size", [1, 3])
@@ -114,7 +155,7 @@ def test_an_evaluation_scores_free_translations_and_shows_some() -> None:
     made = task(loss=CrossEntropy(label_smoothing=0.3)).eval()
     with torch.no_grad():
         scores = made.evaluate(made.data.val.epoch(0))
-        parts = [made.logits(*batch) for batch in made.data.val.epoch(0)]
+        parts = [tokens_only(made.logits(*batch), batch[1]) for batch in made.data.val.epoch(0)]
     logits, truth = (torch.cat(part) for part in zip(*parts, strict=True))
     assert scores["perplexity"] == pytest.approx(
         math.exp(float(F.cross_entropy(logits, truth))), rel=1e-4
