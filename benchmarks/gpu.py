@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dltrain.config.compose import compose
@@ -81,7 +82,7 @@ def seconds_per_step(device: str, steps: int, *overrides: str) -> float:
 def hand_written(steps: int) -> float:
     """Return the seconds of a step of a hand-written loop that replays a CUDA graph."""
     experiment = build("cuda", 1, *CNN)
-    network = experiment.task.model
+    network: nn.Module = experiment.task.model  # type: ignore[assignment]
     network.train()
     spec = experiment.data.spec
     inputs = torch.randn(BATCH, *spec.input_shape, device="cuda")

@@ -112,7 +112,7 @@ def measure(folder: Path) -> Figures:
 
 
 LIMITS = {  # figure: (limit, aim)
-    "decisions_per_100_lines": (24.6, 20.0),
+    "decisions_per_100_lines": (24.7, 20.0),
     "percent_complex": (2.0, 2.0),
     "conditional_expressions_per_1000_lines": (10.0, 10.0),
     "percent_of_many": (0.3, 0.3),

@@ -54,7 +54,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Space:
+class CandidateSpace:
     """The values that each setting may have; those of `reference` are among them.
 
     A setting that the user fixed has one value. `reference` is what device=auto does.

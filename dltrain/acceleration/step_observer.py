@@ -28,8 +28,8 @@ Call = tuple[Any, ...]
 class StepObserver(TorchDispatchMode):
     """Notes the operations of a step within the block, with shapes and numbers.
 
-    `problem` names the first operation that makes a step impossible to record; it is "" if there
-    is none. `calls` of two steps differ if the host decides something, counts or draws.
+    `problem` names the first operation that makes a step impossible to record; it is empty if
+    all can be recorded. `calls` of two steps differ if the host decides something, counts or draws.
     """
 
     def __init__(self, device: torch.device) -> None:

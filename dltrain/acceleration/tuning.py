@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Protocol
 
-from dltrain.acceleration.candidates import Candidate, Space
+from dltrain.acceleration.candidates import Candidate, CandidateSpace
 from dltrain.errors import Interrupted
 
 log = logging.getLogger("dltrain")
@@ -27,7 +27,7 @@ RACES = 3  # threads and format, precision, the finalists
 MIN_ROUNDS = 2
 MAX_ROUNDS = 15
 HOPELESS = 1.5  # times the fastest: such a candidate is not timed again
-TIE = 0.97  # of the time of a simpler candidate; a smaller gain is none
+TIE = 0.97  # of the time of a simpler candidate; a smaller gain does not count
 COMPILE_SECONDS = 30.0  # assumed before anything is compiled
 COMPILE_WORTH = 10  # times as long a training: only then compilation is tried
 
@@ -90,7 +90,7 @@ class Measurements:
 
     @property
     def reference(self) -> Measured:
-        """What device=auto does."""
+        """The candidate with the settings of device=auto."""
         return self.finalists[0]
 
     def choice(self, steps: float) -> Measured:
@@ -131,7 +131,7 @@ class Search:
     """A search in `space`, for a training of `steps` steps and at most `max_seconds`."""
 
     bench: Bench
-    space: Space
+    space: CandidateSpace
     steps: float
     max_seconds: float = math.inf
     clock: Callable[[], float] = time.perf_counter

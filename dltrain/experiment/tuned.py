@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from dltrain import __version__, rng
-from dltrain.acceleration.candidates import Candidate, Space, thread_counts
+from dltrain.acceleration.candidates import Candidate, CandidateSpace, thread_counts
 from dltrain.acceleration.tuning import Measurements, Search
 from dltrain.acceleration.tuning_cache import (
     as_plain,
@@ -268,7 +268,7 @@ def cache_key(config: dict[str, Any], experiment: Experiment, data: Data) -> str
     )
 
 
-def space_of(device: Device, asked: dict[str, Any], task: nn.Module) -> Space:
+def space_of(device: Device, asked: dict[str, Any], task: nn.Module) -> CandidateSpace:
     """Return the candidates: the values that the user left free, where the hardware has them."""
     kind = device.torch_device().type
     channels_last = None
@@ -292,7 +292,9 @@ def space_of(device: Device, asked: dict[str, Any], task: nn.Module) -> Space:
     counts = [threads]
     if threads and asked.get("threads") == FREE:
         counts += thread_counts(TORCH_THREADS)
-    return Space(reference, tuple(precisions), tuple(formats), tuple(compilations), tuple(counts))
+    return CandidateSpace(
+        reference, tuple(precisions), tuple(formats), tuple(compilations), tuple(counts)
+    )
 
 
 def low_precisions(kind: str) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from dltrain.acceleration.candidates import Candidate, Space, thread_counts
+from dltrain.acceleration.candidates import Candidate, CandidateSpace, thread_counts
 from dltrain.acceleration.tuning import (
     BUDGET_SECONDS,
     COMPILE_SECONDS,
@@ -20,7 +20,7 @@ from dltrain.acceleration.tuning import (
 from dltrain.acceleration.tuning_text import choice_line
 
 AUTO = Candidate("fp32", True, "off", 1)
-SPACE = Space(AUTO, ("fp32", "bf16"), (True, False), ("off", "model"), (1, 2))
+SPACE = CandidateSpace(AUTO, ("fp32", "bf16"), (True, False), ("off", "model"), (1, 2))
 LONG = 10**7  # steps: compilation is tried
 SHORT = 1000
 
@@ -65,11 +65,13 @@ class FakeNetwork:
         return steps * step
 
 
-def searched(machine: FakeMachine, steps: float = SHORT, space: Space = SPACE) -> Measurements:
+def searched(
+    machine: FakeMachine, steps: float = SHORT, space: CandidateSpace = SPACE
+) -> Measurements:
     return Search(machine, space, steps, clock=machine.clock).run()
 
 
-def chosen(machine: FakeMachine, steps: float = SHORT, space: Space = SPACE) -> Candidate:
+def chosen(machine: FakeMachine, steps: float = SHORT, space: CandidateSpace = SPACE) -> Candidate:
     return searched(machine, steps, space).choice(steps).candidate
 
 

@@ -130,7 +130,7 @@ def test_a_wider_beam_is_rarely_worse_and_texts_are_independent() -> None:
 def test_asking_rarely_if_all_texts_have_ended_changes_nothing(
     width: int, tokens_per_check: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A search on a GPU asks every few tokens, and goes on a little longer than it had to."""
+    """A search on a GPU asks every few tokens, and continues a little longer than it had to."""
     language, limits = Language(30, sharpness=0.5), torch.arange(30) % 5 + 2
 
     def search(max_length: int) -> tuple[Tensor, Tensor]:
