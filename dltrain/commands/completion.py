@@ -24,6 +24,22 @@ from dltrain.verbs import FLAGS, RUN_VERBS, VERBS
 log = logging.getLogger("dltrain")
 Offer = tuple[str, str]  # a word, and what it is
 
+# Keys whose values have names, and what each is. Their signatures would have to import torch.
+NAMED_VALUES = {
+    "device.compile": {
+        "off": "",
+        "model": "each network by torch.compile",
+        "step": "networks, and a whole step as a CUDA graph",
+        "auto": "model on a GPU",
+    },
+    "device.precision": {
+        "fp32": "",
+        "bf16": "forward passes in bfloat16",
+        "fp16": "forward passes in half precision, with loss scaling",
+        "auto": "the fastest of this machine",
+    },
+}
+
 # bash cuts COMP_WORDS at every = (COMP_WORDBREAKS), so the script reads the line itself. readline
 # replaces only what follows the last break, so the script takes what is before it off the offers,
 # unless the word begins with a quotation mark: then readline replaces all that follows the mark.
@@ -184,6 +200,8 @@ def setting_offers(typed: list[str], word: str) -> Iterator[Offer]:
         yield from option_offers(typed, key, value)
     elif key == "init.from":
         yield from ((f"{key}={run}", text) for run, text in run_offers(typed))
+    elif key in NAMED_VALUES:
+        yield from ((f"{key}={name}", text) for name, text in NAMED_VALUES[key].items())
     elif isinstance(value_of(typed, key), bool):
         yield f"{key}=true", ""
         yield f"{key}=false", ""

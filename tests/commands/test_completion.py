@@ -6,13 +6,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
-from dltrain.commands.completion import SCRIPTS
+from dltrain.commands.completion import NAMED_VALUES, SCRIPTS
+from dltrain.config.checking.annotations import literals
 from dltrain.config.compose import compose
 from dltrain.config.groups import OVERLAYS, groups, read_option
 from dltrain.config.suggestions.suggest import dotted_keys
+from dltrain.device import Device
 from dltrain.runs.folder import CONFIG
 from dltrain.verbs import FLAGS, RUN_VERBS, VERBS
 
@@ -114,7 +117,13 @@ def test_the_keys_below_a_choice_are_those_of_its_composition(choice: str, offer
         (["dataset=synthetic", "dataset.source.no"], ["dataset.source.noise="]),
         (["dataset=synthetic", "dataset.no"], ["dataset.noise="]),
         (["device.comp"], ["device.compile="]),
-        (["device.compile="], ["device.compile=true", "device.compile=false"]),
+        (
+            ["device.compile="],
+            [f"device.compile={value}" for value in ("off", "model", "step", "auto")],
+        ),
+        (["device.compile=m"], ["device.compile=model"]),
+        (["device.det"], ["device.deterministic="]),
+        (["device.deterministic="], ["device.deterministic=true", "device.deterministic=false"]),
         (["trainer.ep"], ["trainer.epochs="]),
         (["init."], ["init.from=", "init.weights="]),
         (["seed"], ["seed="]),
@@ -134,6 +143,12 @@ def test_the_keys_below_a_choice_are_those_of_its_composition(choice: str, offer
 )
 def test_what_is_offered(words: list[str], expected: list[str], offered) -> None:
     assert offered(*words) == expected
+
+
+@pytest.mark.parametrize("key", NAMED_VALUES)
+def test_named_values_are_those_that_the_signature_admits(key: str) -> None:
+    annotation = get_type_hints(Device)[key.removeprefix("device.")]
+    assert set(NAMED_VALUES[key]) == set(literals(annotation))
 
 
 def test_a_dash_offers_flags(offered) -> None:
