@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -164,15 +164,16 @@ def signal_at(  # noqa: C901 - a hook for each moment
             time.sleep(60)
 
     before_batches(began)
-    moved, commit, make = (
-        Engine._moved,
+    announced, commit, make = (
+        Engine._announced,
         dltrain.runs.checkpoint.commit,
         dltrain.runs.folder.RunFolder.make,
     )
 
-    def evaluating(self: Engine, batch: Any) -> Any:
-        send()
-        return moved(self, batch)
+    def evaluating(self: Engine, batches: Iterator[Any]) -> Iterator[Any]:
+        for batch in announced(self, batches):
+            send()
+            yield batch
 
     def saving(*args: Any) -> None:
         send()
@@ -186,7 +187,7 @@ def signal_at(  # noqa: C901 - a hook for each moment
         return make(*args)
 
     if moment == "evaluation":
-        Engine._moved = evaluating  # type: ignore[method-assign]
+        Engine._announced = evaluating  # type: ignore[method-assign]
     elif moment == "save":
         dltrain.callbacks.checkpoint.commit = saving
     elif moment in ("run", "import"):
