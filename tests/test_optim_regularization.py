@@ -18,6 +18,7 @@ from dltrain.regularization.elastic_net import ElasticNet
 from dltrain.regularization.ema import EMA
 from dltrain.regularization.l1 import L1
 from dltrain.regularization.l2 import L2
+from dltrain.regularization.lookahead import Lookahead
 from dltrain.regularization.swa import SWA
 
 # Regularization -----------------------------------------------------------------------------------
@@ -211,3 +212,38 @@ def test_averaged_swaps_in_and_restores_exactly() -> None:
     unaveraged = Optim(net, plain())
     with unaveraged.averaged():
         assert same()
+
+
+def test_lookahead_follows_its_formula() -> None:
+    """Ten updates: copies up to the third, then a return at the fourth, eighth and no other.
+
+    At update n the average keeps rho = 0.5 ** 4 * n / 10 of itself.
+    """
+    lookahead = Lookahead(decay=0.5, every=4, power=1.0, start=0.3)
+    slow, trained = [torch.zeros(2)], [torch.zeros(2)]
+    expected = torch.zeros(2)
+    for count in range(10):
+        trained[0] += torch.tensor([1.0, count])
+        moved = trained[0].clone()
+        lookahead.average(slow, trained, count, 10)
+        update = count + 1
+        if update <= 3:
+            expected = moved
+        elif update in (4, 8):
+            rho = 0.5**4 * update / 10
+            expected = rho * expected + (1 - rho) * moved
+            torch.testing.assert_close(trained[0], expected)
+        else:
+            assert torch.equal(trained[0], moved)
+        torch.testing.assert_close(slow[0], expected)
+
+
+def test_lookahead_moves_the_network_and_its_statistics() -> None:
+    net = with_norm()
+    optim = Optim(net, plain(), average=averager(Lookahead(0.9, 1, 0.0, 0.0)), total_updates=3)
+    before = net[1].running_mean.clone()
+    optim.update(loss_of(net))
+    with optim.averaged():
+        averaged = [v.clone() for v in net.state_dict().values()]
+    assert all(torch.equal(a, v) for a, v in zip(averaged, net.state_dict().values(), strict=True))
+    assert not torch.equal(net[1].running_mean, before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dltrain.rng import keyed
-from dltrain.types import BatchSize, Spec, Transform
+from dltrain.types import BatchSize, FollowsSamples, Spec, Transform
 from dltrain.types.own_code import MisfitError, described_class
 from dltrain.types.transfers import sent
 
@@ -38,6 +39,15 @@ def batch_count(samples: int, batch_size: int, training: bool) -> int:
     if training and last_has_one_sample:
         return count - 1
     return count
+
+
+@dataclass(frozen=True)
+class BatchPlace:
+    """The place of a training batch: the epoch, the position in it, and the rows (B,)."""
+
+    epoch: int
+    position: int
+    rows: Tensor
 
 
 class Split:
@@ -107,8 +117,9 @@ class Split:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches from `start` on, each after every transform."""
         for position in range(start, len(self)):
-            inputs, targets = self.gather(self.batch_rows(order, position))
-            yield self.transformed(inputs, targets, keyed(self.seed or 0, number, position))
+            place = BatchPlace(number, position, self.batch_rows(order, position))
+            inputs, targets = self.gather(place.rows)
+            yield self.transformed(inputs, targets, place)
 
     def plain_batches(self, order: Tensor, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches from `start` on, gathered and standardized block by block."""
@@ -130,23 +141,30 @@ class Split:
         return inputs, self.targets.index_select(0, rows)
 
     def transformed(
-        self, inputs: Tensor, targets: Tensor, generator: torch.Generator
+        self, inputs: Tensor, targets: Tensor, place: BatchPlace
     ) -> tuple[Tensor, Tensor]:
-        """Return a gathered batch after every transform.
+        """Return the gathered batch of `place` after every transform.
 
         If a transform mixes targets, class numbers (B,) become class probabilities (B, K).
         """
         if self.num_classes:
             targets = torch.nn.functional.one_hot(targets, self.num_classes).to(inputs)
+        generator = keyed(self.seed or 0, place.epoch, place.position)
         shapes = iter(self.shapes)
         for transform in self.transforms_before:
-            inputs, targets = transform(inputs, targets, generator)
+            inputs, targets = self.at(transform, place)(inputs, targets, generator)
             require_shape(transform, inputs, next(shapes))
         inputs = self.standardize(inputs)
         for transform in self.transforms_after:
-            inputs, targets = transform(inputs, targets, generator)
+            inputs, targets = self.at(transform, place)(inputs, targets, generator)
             require_shape(transform, inputs, next(shapes))
         return inputs, targets
+
+    def at(self, transform: Transform, place: BatchPlace) -> Transform:
+        """Return the transform as it is for the samples of a batch."""
+        if isinstance(transform, FollowsSamples):
+            return transform.following(place.rows, place.epoch, self.seed or 0)
+        return transform
 
     def standardize(self, inputs: Tensor) -> Tensor:
         """Standardize `inputs` in place and return them; they are copies of the stored samples."""

@@ -235,6 +235,7 @@ class Experiment:
     def task(self) -> Task:
         """The task on the device, with its initial weights."""
         task = self._build_task()
+        self.weight_source.fit_to_data(self.model, self.data)
         self.optim_factory.direction = watched_direction(task, self.config, self.trainer)
         if self.initial_weights is not None:
             self.initial_weights.load_into(task)

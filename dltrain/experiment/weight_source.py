@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from dltrain.errors import ConfigError
 from dltrain.experiment.instantiate import instantiate
 from dltrain.runs.find import debug_mode, find
 from dltrain.runs.folder import RunFolder
-from dltrain.types import Data
+from dltrain.types import Data, DataSplit, InitializesFromInputs
 from dltrain.weights.initial import InitialWeights, trained_weights, weights_of_run
 from dltrain.weights.published import published_weights
 from dltrain.weights.word_vectors import KEY, load_vectors, token_embedding
 
 log = logging.getLogger("dltrain")
+INITIALIZING_SAMPLES = 5000  # that a model sees which computes initial weights from data
 
 
 class WeightSource(Protocol):
@@ -26,6 +30,9 @@ class WeightSource(Protocol):
 
     def initialize(self, config: dict[str, Any], model: nn.Module) -> None:
         """Draw fresh weights by the configured initialization."""
+
+    def fit_to_data(self, model: nn.Module, data: Data) -> None:
+        """Let the model compute the initial weights that it takes from training inputs."""
 
     def load_word_vectors(self, config: dict[str, Any], model: nn.Module, data: Data) -> None:
         """Copy word vectors of another run into the model's embedding."""
@@ -43,6 +50,11 @@ class ConfiguredWeights:
     def initialize(self, config: dict[str, Any], model: nn.Module) -> None:
         """Draw fresh weights by the configured initialization."""
         initialize(config, model)
+
+    def fit_to_data(self, model: nn.Module, data: Data) -> None:
+        """Let the model compute the initial weights that it takes from training inputs."""
+        if isinstance(model, InitializesFromInputs):
+            model.initialize_from(first_inputs(data.train, INITIALIZING_SAMPLES))
 
     def load_word_vectors(self, config: dict[str, Any], model: nn.Module, data: Data) -> None:
         """Copy the vectors of the run of `model.embedding.from` into the model's embedding."""
@@ -65,6 +77,12 @@ class ConfiguredWeights:
         return published_weights(model(), str(weights)) if weights is not None else None
 
 
+def first_inputs(split: DataSplit, count: int) -> Tensor:
+    """Return about `count` training inputs (N, ...): the first batches of the first epoch."""
+    batches = math.ceil(min(count, split.samples) / split.batch_size)
+    return torch.cat([inputs for inputs, _ in islice(split.epoch(0), batches)])
+
+
 def find_source(key: str, name: str, config: dict[str, Any]) -> RunFolder:
     """Return the run that the setting `key` names; a warning if its weights mean nothing."""
     run = find(name, Path(config["paths"]["output"]))
@@ -80,6 +98,9 @@ class FreshWeights:
         """Draw fresh weights by the configured initialization."""
         initialize(config, model)
 
+    def fit_to_data(self, model: nn.Module, data: Data) -> None:
+        """Leave the weights as the model drew them."""
+
     def load_word_vectors(self, config: dict[str, Any], model: nn.Module, data: Data) -> None:
         """Leave the embedding as it is initialized."""
 
@@ -92,6 +113,9 @@ class CheckpointWeights:
     """The weights of a checkpoint that is loaded later: initial ones do not matter."""
 
     def initialize(self, config: dict[str, Any], model: nn.Module) -> None:
+        """Leave the weights as the model drew them."""
+
+    def fit_to_data(self, model: nn.Module, data: Data) -> None:
         """Leave the weights as the model drew them."""
 
     def load_word_vectors(self, config: dict[str, Any], model: nn.Module, data: Data) -> None:

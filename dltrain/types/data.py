@@ -154,6 +154,20 @@ class Transform(Protocol):
         """Return the changed inputs (B, ...) and targets (B,) or (B, K)."""
 
 
+@runtime_checkable
+class FollowsSamples(Protocol):
+    """A transform that changes a sample by what it did with it in earlier epochs."""
+
+    def following(self, rows: Tensor, epoch: int, seed: int) -> Transform:
+        """Return the transform of one batch.
+
+        Args:
+            rows: The stored rows (B,) of the samples, which name them in every epoch.
+            epoch: The number of the epoch, from 0.
+            seed: The seed of the split.
+        """
+
+
 class DataSplit(Protocol):
     """A split, as the engine iterates it; a batch is a function of (seed, epoch, position)."""
 

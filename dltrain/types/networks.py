@@ -41,6 +41,14 @@ class AuxiliaryHeads(Protocol):
 
 
 @runtime_checkable
+class InitializesFromInputs(Protocol):
+    """A network some of whose initial weights are computed from training inputs."""
+
+    def initialize_from(self, inputs: Tensor) -> None:
+        """Compute them from inputs (N, ...) as they come in batches."""
+
+
+@runtime_checkable
 class ImageCoder(Protocol):
     """A network that encodes images (B, C, H, W) and decodes codes (B, code_size).
 

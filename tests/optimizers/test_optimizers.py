@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dltrain.config.groups import groups, read_option
 from dltrain.experiment.instantiate import instantiate
 from dltrain.optim import Optim
+from dltrain.optimizers.decoupled_sgd import decoupled_sgd
 from dltrain.optimizers.muon import Muon, orthogonalized
 from dltrain.schedules.cosine import Cosine
 
@@ -92,7 +93,40 @@ def test_the_options_take_torchs_steps(name: str) -> None:
 
 
 def test_every_option_is_compared_with_torch_or_has_tests_of_its_own() -> None:
-    assert {*TORCHS, "muon", "row_adagrad", "sparse_adam"} == set(groups()["optimizer"])
+    own = {"decoupled_sgd", "muon", "row_adagrad", "sparse_adam"}
+    assert {*TORCHS, *own} == set(groups()["optimizer"])
+
+
+def test_decoupled_sgd_is_nesterovs_momentum_with_settings_of_its_own() -> None:
+    """With m = 0.75, k = 5: torch's rate is lr / 5, and its decay is relative to the rate."""
+    ours, theirs = network(), network()
+    optim = Optim(ours, functools.partial(decoupled_sgd, lr=0.5, momentum=0.75, weight_decay=0.02))
+    settings = {"lr": 0.1, "momentum": 0.75, "nesterov": True, "weight_decay": 0.04}
+    torchs = torch.optim.SGD(theirs.parameters(), **settings)
+    targets = targets_of(list(ours.parameters()))
+    for _ in range(5):
+        optim.update(distance(list(ours.parameters()), targets))
+        torchs.zero_grad()
+        distance(list(theirs.parameters()), targets).backward()
+        torchs.step()
+    torch.testing.assert_close(
+        list(ours.parameters()), list(theirs.parameters()), rtol=0, atol=1e-6
+    )
+
+
+def test_decoupled_sgd_decays_layers_with_other_rates_alike() -> None:
+    """Without a gradient each step leaves 1 - 0.05 / k of a weight, whatever its rate is."""
+    net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    for p in net.parameters():
+        nn.init.ones_(p)
+    make = functools.partial(decoupled_sgd, lr=0.3, momentum=0.5, weight_decay=0.06)
+    optim = Optim(net, make, lr_factors={"1": 10.0})
+    assert optim.lrs == pytest.approx([0.1, 1.0])
+    inputs = torch.zeros(1, 2)
+    optim.update(net(inputs).sum())
+    # k = 3, and the first step of Nesterov's momentum is 1 + m = 1.5 times the gradient
+    for p in net.parameters():
+        torch.testing.assert_close(p.detach(), torch.full((2, 2), 1 - 1.5 * 0.06 / 3))
 
 
 def test_muon_tells_hidden_matrices_from_the_output_layer_and_the_vectors_by_order() -> None:

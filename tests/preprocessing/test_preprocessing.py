@@ -16,6 +16,7 @@ from dltrain.data.images.in_memory import InMemory
 from dltrain.data.images.synthetic import Synthetic
 from dltrain.experiment.instantiate import instantiate
 from dltrain.preprocessing.affine import Affine, rotation_maps, warp
+from dltrain.preprocessing.alternating_flip import AlternatingFlip, random_halves
 from dltrain.preprocessing.center_crop import CenterCrop
 from dltrain.preprocessing.multi_scale import MultiScale
 from dltrain.preprocessing.patches import Patches
@@ -400,3 +401,40 @@ def test_patches_can_be_put_back() -> None:
     stored = data.stored["test"][0].float()
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (data.spec.mean, data.spec.std))
     assert torch.allclose(torch.nn.functional.pixel_shuffle(x * std + mean, 4), stored, atol=1e-2)
+
+
+# Alternating flips --------------------------------------------------------------------------------
+
+
+def flipped_rows(epoch: int, batch_size: int) -> list[bool]:
+    """Tell which stored images an epoch of training shows flipped, in the order of the rows."""
+    source = Synthetic(3, 8, 8, 2, 40, 20)
+    data, plain = (
+        InMemory(source, transforms=transforms, batch_size=batch_size, seed=5)
+        for transforms in ((AlternatingFlip(),), ())
+    )
+    order = data.train.order(epoch).tolist()
+    shown, stored = (torch.cat([x for x, _ in d.train.epoch(epoch)]) for d in (data, plain))
+    flips = [bool(torch.equal(a, b.flip(2))) for a, b in zip(shown, stored, strict=True)]
+    assert all(torch.equal(a, b) or f for a, b, f in zip(shown, stored, flips, strict=True))
+    return [flip for _, flip in sorted(zip(order, flips, strict=True))]
+
+
+def test_alternating_flips_alternate_for_each_image() -> None:
+    """Epoch 1 flips what epoch 0 did not, epoch 2 what it did, in batches of any size."""
+    first = flipped_rows(0, 8)
+    assert 0.2 < sum(first) / len(first) < 0.8
+    assert flipped_rows(1, 8) == [not flip for flip in first]
+    assert flipped_rows(2, 5) == first
+
+
+def test_the_halves_of_alternating_flips_are_random() -> None:
+    """Half of the rows, other rows with another seed, and no pattern between neighbors."""
+    rows = torch.arange(40000)
+    for seed in (0, 1, 2**63 - 1):
+        half = random_halves(rows, seed)
+        assert abs(float(half.float().mean()) - 0.5) < 0.01
+        assert abs(float((half[1:] ^ half[:-1]).float().mean()) - 0.5) < 0.01
+        assert torch.equal(half[7:9], random_halves(rows[7:9], seed))
+    differs = random_halves(rows, 0) ^ random_halves(rows, 1)
+    assert abs(float(differs.float().mean()) - 0.5) < 0.01

@@ -21,6 +21,7 @@ from dltrain.schedules.plateau import Plateau
 from dltrain.schedules.polynomial import Polynomial
 from dltrain.schedules.schedule import Schedule
 from dltrain.schedules.step import Step
+from dltrain.schedules.triangular import Triangular
 
 OPTIONS = groups()["schedule"]
 ENDLESS = {"constant", "plateau"}
@@ -135,6 +136,13 @@ def test_step_equals_torchs_multi_step(
 def test_polynomial_equals_torchs(power: float) -> None:
     theirs = torchs(functools.partial(lr_scheduler.PolynomialLR, total_iters=20, power=power), 20)
     assert factors(Polynomial(20, power=power), 20) == pytest.approx(theirs)
+
+
+def test_triangular_is_two_lines() -> None:
+    found = factors(Triangular(10, rise=0.4, begin=0.2, floor=0.1), 12)
+    assert found[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert found[5:] == pytest.approx([0.85, 0.7, 0.55, 0.4, 0.25, 0.1, 0.1])
+    assert factors(Triangular(4, rise=0.0), 4) == pytest.approx([1.0, 0.75, 0.5, 0.25])
 
 
 def test_polynomial_ends_at_its_floor() -> None:

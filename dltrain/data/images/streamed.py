@@ -23,9 +23,8 @@ from dltrain.data.images.folder import Files, Folder, ReadingProgress
 from dltrain.data.images.labeled import Statistics, mean_and_std
 from dltrain.data.images.pixel_rule import PixelRule, Values, rule_from
 from dltrain.data.io.workers import CHUNK, Job, Workers, in_threads
-from dltrain.data.split import Split
+from dltrain.data.split import BatchPlace, Split
 from dltrain.errors import InputError
-from dltrain.rng import keyed
 from dltrain.types import BatchSize
 from dltrain.types.transfers import sent
 
@@ -99,8 +98,8 @@ class Streamed:
         device = stored_targets.device
         inputs = sent(batch.images, device).to(torch.float32)
         targets = stored_targets.index_select(0, sent(batch.rows, device))
-        generator = keyed(self.split.seed or 0, number, batch.position)
-        return self.split.transformed(inputs, targets, generator)
+        place = BatchPlace(number, batch.position, batch.rows)
+        return self.split.transformed(inputs, targets, place)
 
     def order(self, number: int) -> Tensor:
         """Return the rows of epoch `number` in their order."""

@@ -31,6 +31,8 @@ class CNN(nn.Sequential):
         norm: Normalization after every convolution.
         activation: Activation after every convolution and dense layer.
         pooling: Pooling at the end of every block.
+        pool_first: Pool right after the last convolution of a block, before its norm and
+            activation, which then have a quarter of the work.
         conv_dropout: Dropout probability after every block.
         head: "flatten" uses all pixels of the last feature maps, "average" the mean of each map.
         hidden_sizes: Units of the dense layers, each followed by `activation` and `dropout`.
@@ -51,6 +53,7 @@ class CNN(nn.Sequential):
         norm: Norm = "batch",
         activation: Activation = "relu",
         pooling: Pooling = "max",
+        pool_first: bool = False,
         conv_dropout: Fraction = 0.0,
         head: Literal["flatten", "average"] = "flatten",
         hidden_sizes: tuple[PositiveInt, ...] = (),
@@ -70,7 +73,11 @@ class CNN(nn.Sequential):
                     activation_layer(activation),
                 ]
                 fan_in = fan_out
-            layers += [pool(pooling), *dropout_layer(conv_dropout)]
+            place = len(layers)
+            if pool_first:  # right after the last convolution
+                place -= len(channel_norm(norm, fan_in)) + 1
+            layers.insert(place, pool(pooling))
+            layers += dropout_layer(conv_dropout)
             height = (height - removed * len(widths)) // 2
             width = (width - removed * len(widths)) // 2
         if height < 1 or width < 1:
