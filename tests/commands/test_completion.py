@@ -109,7 +109,14 @@ def test_the_keys_below_a_choice_are_those_of_its_composition(choice: str, offer
             ["regularization=[l2,drop"],
             ["regularization=[l2,dropout]", "regularization=[l2,dropout,"],
         ),
-        (["regularization=[l1,l"], ["regularization=[l1,l2", "regularization=[l1,label_smoothing"]),
+        (
+            ["regularization=[l1,l"],
+            [
+                "regularization=[l1,l2",
+                "regularization=[l1,label_smoothing",
+                "regularization=[l1,lookahead",
+            ],
+        ),
         (["model=lenet5,p"], []),
         (["-m", "model=lenet5,p"], ["model=lenet5,perceptron"]),
         (["--multirun", "optimizer=sgd,adamw"], ["optimizer=sgd,adamw"]),
