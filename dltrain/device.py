@@ -7,6 +7,7 @@ Importing this module changes nothing: settings of the whole process are made wh
 from __future__ import annotations
 
 import ctypes
+import logging
 import math
 import os
 from collections.abc import Callable
@@ -17,16 +18,19 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import nn
 
+from dltrain.acceleration.activations import recompute_activations
 from dltrain.acceleration.compiling import compile_networks
 from dltrain.acceleration.feeding import DeviceFeed
 from dltrain.acceleration.graphs import NEEDS_GPU, CudaRecorder, GraphStepRunner, PlainInstead
 from dltrain.acceleration.placing import fitting_device
 from dltrain.acceleration.start_up import leave_compiler_unloaded, use_deterministic_kernels
+from dltrain.acceleration.rounding import has_tf32, round_products
 from dltrain.engine import Feed, PlainStepRunner, StepRunner
 from dltrain.errors import UsageError
 from dltrain.host import current_host
 from dltrain.types import Ge, Spec
 
+log = logging.getLogger("dltrain")
 TORCH_THREADS = torch.get_num_threads()  # torch's choice, before any run changes it
 SMALL_STEP_FLOPS = 2 * 10**8  # a forward pass of about 10 ms on one thread
 LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -105,7 +109,8 @@ class Device:
     """The hardware of a run and how it is used; `auto` chooses the best for this machine.
 
     * `precision`: bf16 and fp16 run the forward pass under autocast with fp32 weights; fp16 scales
-      the loss.
+      the loss; tf32 is fp32 whose matrix products and convolutions round their factors to TF32, on
+      NVIDIA GPUs since Ampere, and fp32 elsewhere.
     * `channels_last` stores images and kernels channel by channel within a pixel, which most
       convolutions prefer; auto: on a CPU, and with half precision.
     * `compile`: "model" compiles each network by torch.compile; "step" also records a whole step
@@ -113,6 +118,8 @@ class Device:
     * `data`: "device" keeps a data set in the device's memory, "host" in the host's, from where
       batches are copied ahead of their use; auto: on the device if it fits in half of the memory
       that is free there.
+    * `checkpoint_activations` recomputes the activations of repeated blocks in the backward pass:
+      less memory, and about a third more time (`recompute_activations`).
     * `deterministic` requests deterministic kernels of torch (those for a CPU always are).
     * `threads` on a CPU: 0 is torch's own choice; auto uses one thread if a step is too small
       to divide among several (`choose_threads`).
@@ -124,10 +131,11 @@ class Device:
     """
 
     name: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "fp32"
     channels_last: bool | Literal["auto"] = "auto"
     compile: bool | Literal["off", "model", "step", "auto"] = "off"
     data: Literal["auto", "device", "host"] = "auto"
+    checkpoint_activations: bool = False
     deterministic: bool = False
     threads: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
     flush_denormals: bool = True
@@ -151,7 +159,9 @@ class Device:
         return torch.device(name)
 
     def resolved_precision(self) -> str:
-        """Return the precision that is used: fp32, bf16 or fp16."""
+        """Return the precision that is used: fp32, tf32, bf16 or fp16."""
+        if self.precision == "tf32" and not has_tf32(self.torch_device()):
+            return "fp32"
         if self.precision != "auto":
             return self.precision
         device = self.torch_device().type
@@ -165,7 +175,7 @@ class Device:
         """Return whether images and kernels are stored channel by channel within a pixel."""
         if self.channels_last != "auto":
             return self.channels_last
-        return self.torch_device().type == "cpu" or self.resolved_precision() != "fp32"
+        return self.torch_device().type == "cpu" or self.resolved_precision() in LOW_PRECISION
 
     def resolved_compile(self) -> str:
         """Return what is compiled: off, model or step."""
@@ -207,6 +217,11 @@ class Device:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if self.torch_device().type == "cuda":
             torch.backends.cudnn.benchmark = not self.deterministic
+            round_products(self.resolved_precision() == "tf32")
+        elif self.precision == "tf32":
+            log.warning(
+                f"device.precision=tf32: {self.torch_device().type} has no TF32, so fp32 is used"
+            )
 
     def choose_threads(self, flops: int) -> None:
         """Use one thread if a batch's forward pass takes few operations: `flops` at most.
@@ -230,6 +245,8 @@ class Device:
             let_malloc_keep_memory()
         if self.resolved_channels_last():
             task.to(memory_format=torch.channels_last)
+        if self.checkpoint_activations:
+            recompute_activations(task)
         if self.resolved_compile() != "off":
             compile_networks(task)
 
@@ -271,6 +288,8 @@ class Device:
             "device_name": device_name(device),
             "precision": self.resolved_precision(),
             "channels_last": self.resolved_channels_last(),
+            "compile": self.resolved_compile(),
+            "checkpoint_activations": self.checkpoint_activations,
             "threads": torch.get_num_threads(),
             "flush_denormals": self.flush_denormals,
             "keep_freed_memory": self.keeps_memory(),

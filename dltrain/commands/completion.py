@@ -34,6 +34,7 @@ NAMED_VALUES = {
     },
     "device.precision": {
         "fp32": "",
+        "tf32": "fp32 with products rounded to TF32, on NVIDIA GPUs since Ampere",
         "bf16": "forward passes in bfloat16",
         "fp16": "forward passes in half precision, with loss scaling",
         "auto": "the fastest of this machine",

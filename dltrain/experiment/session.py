@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dltrain.acceleration.compiling import Compilation
 from dltrain.callbacks.checkpoint import Checkpoint
 from dltrain.callbacks.evaluate_every import EvaluateEvery
 from dltrain.callbacks.limits import Limits
@@ -155,6 +156,7 @@ def open_session(
         limits,
         *experiment.callbacks.values(),
         *optional.values(),
+        *compilation_callbacks(experiment),
         *evaluations,
         checkpoint,
         signals,
@@ -315,6 +317,13 @@ def optional_callbacks(experiment: Experiment, available: dict[str, Any]) -> dic
         if node is not None:
             callbacks[name] = instantiate(node, f"callbacks.{name}", available, config["plugins"])
     return callbacks
+
+
+def compilation_callbacks(experiment: Experiment) -> list[Callback]:
+    """Return the callback that keeps what is compiled in checkpoints, if networks are compiled."""
+    if experiment.device.resolved_compile() == "off":
+        return []
+    return [Compilation(experiment.task)]
 
 
 def checkpoint_callback(experiment: Experiment, run: RunFolder) -> Checkpoint:

@@ -67,7 +67,12 @@ RENAMED = {
     "device.precision": """
         precision amp dtype mixed_precision use_amp fp_precision torch_dtype amp_dtype
     """,
-    "device.compile": "compile torch_compile jit_compile use_compile",
+    "device.compile": "compile torch_compile jit_compile use_compile torch_compile_mode",
+    "device.checkpoint_activations": """
+        gradient_checkpointing activation_checkpointing use_gradient_checkpointing
+        enable_activation_checkpointing grad_checkpointing checkpoint_gradients
+        recompute_activations use_checkpoint activation_checkpoint recompute
+    """,
     "device.deterministic": "deterministic cudnn_deterministic",
     "model.dropout": """
         dropout dropout_rate drop_rate dropout_prob drop hidden_dropout_prob dropout_p
@@ -417,6 +422,8 @@ VALUES = {
         "bfloat16": "bf16",
         "mixedbfloat16": "bf16",
         "torchbfloat16": "bf16",
+        "tensorfloat32": "tf32",
+        "high": "tf32",
         "32": "fp32",
         "32true": "fp32",
         "float32": "fp32",
@@ -427,7 +434,18 @@ VALUES = {
         "true": "auto",
     },
     "trainer.mode": {"true": "max", "maximize": "max", "false": "min", "minimize": "min"},
-    "device.compile": {"1": "true", "0": "false"},
+    "device.compile": {
+        "1": "model",
+        "0": "off",
+        "default": "model",
+        "inductor": "model",
+        "reduceoverhead": "step",
+        "maxautotune": "step",
+        "cudagraphs": "step",
+        "none": "off",
+        "no": "off",
+    },
+    "device.checkpoint_activations": {"1": "true", "0": "false"},
     "dataset.scaling": {"true": "standardize", "false": "unit"},
     "trainer.skip_nonfinite": {"true": "1", "false": "0"},
     "dataset.batch_size": {"auto": "64"},
@@ -737,6 +755,12 @@ ANSWERS = {
         "dltrain export RUN --format word2vec",
         "a checkpoint's weights are in safetensors files",
     ),
+    "allow_tf32": ("device.precision=tf32", "on NVIDIA GPUs since Ampere"),
+    "tf32": ("device.precision=tf32", "on NVIDIA GPUs since Ampere"),
+    "float32_matmul_precision": (
+        "device.precision=tf32",
+        "for high and medium; fp32 is the highest precision",
+    ),
     "plugins_dir": ("plugins=[NAME]", "your own package, whose classes may be built"),
 }
 
@@ -756,6 +780,9 @@ BY_VALUE = {
     },
     "ckpt_path": {"best": ("dltrain evaluate RUN checkpoint=best", "")},
     "normalize": {"false": ("dataset.scaling=unit", "pixels from 0 to 1")},
+    "float32_matmul_precision": {
+        "highest": ("", "matrix products are not rounded: leave it out"),
+    },
     "batch_norm": {"false": ("model.norm=none", "")},
     "weights": {
         "null": ("", "weights are random unless init.from or init.weights is set: leave it out")
@@ -768,7 +795,8 @@ OFF_UNLESS_CHOSEN = """
     max_grad_norm clipnorm clipvalue label_smoothing l1 l2 fliplr flipud class_weight
     pretrained ckpt_path ckpt checkpoint resume resume_from resume_from_checkpoint
     warm_start fast_dev_run dry_run profiler overfit_batches fp16 half bf16 cos_lr degrees
-    translate shear hsv_h hsv_s hsv_v logger wandb hparams_search mosaic print_config
+    allow_tf32 tf32 translate shear hsv_h hsv_s hsv_v logger wandb hparams_search mosaic
+    print_config
 """
 
 # Nodes of other programs that are a group here.
