@@ -23,8 +23,8 @@ from dltrain.acceleration.compiling import compile_networks
 from dltrain.acceleration.feeding import DeviceFeed
 from dltrain.acceleration.graphs import NEEDS_GPU, CudaRecorder, GraphStepRunner, PlainInstead
 from dltrain.acceleration.placing import fitting_device
-from dltrain.acceleration.start_up import leave_compiler_unloaded, use_deterministic_kernels
 from dltrain.acceleration.rounding import has_tf32, round_products
+from dltrain.acceleration.start_up import leave_compiler_unloaded, use_deterministic_kernels
 from dltrain.engine import Feed, PlainStepRunner, StepRunner
 from dltrain.errors import UsageError
 from dltrain.host import current_host

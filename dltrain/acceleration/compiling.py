@@ -177,7 +177,7 @@ class CompiledForward:
 
 
 class TensorLayout(NamedTuple):
-    """What a graph depends on in a tensor argument."""
+    """The properties of a tensor argument that a graph depends on."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -287,14 +287,14 @@ def recomputes(module: nn.Module) -> bool:
 
 def compiled_forwards(task: nn.Module) -> dict[str, CompiledForward]:
     """Return the calls that `compile_networks` replaced, by the name of their module."""
-    found = {}
+    forwards = {}
     for name, module in task.named_modules():
         forward = module._compiled_call_impl
         if isinstance(forward, RecomputedForward):
             forward = forward.forward
         if isinstance(forward, CompiledForward):
-            found[name] = forward
-    return found
+            forwards[name] = forward
+    return forwards
 
 
 class Compilation(Callback):

@@ -45,6 +45,7 @@ SAMPLES = {
     "hidden_units": "[3]",
     "device.compile": "true",
     "device.deterministic": "true",
+    "device.checkpoint_activations": "true",
 }
 WHOLE = (
     *(
