@@ -56,7 +56,7 @@ def network() -> nn.Sequential:
 
 
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What dltrain logged."""
+    """Return the messages of the logger dltrain."""
     return [record.getMessage() for record in caplog.records if record.name == "dltrain"]
 
 
