@@ -106,6 +106,36 @@ def test_from_every_step(
     assert not failed, "\n".join(failed)
 
 
+def test_slow_weights_and_kernels_of_the_data_are_resumed(pictures: Path, tmp_path: Path) -> None:
+    """The parts of experiment=cifar10_fast: whitening, Lookahead, alternating flips."""
+    choices = (
+        "experiment=cifar10_fast",
+        "dataset=image_folder",
+        f"dataset.path={pictures}",
+        "dataset.batch_size=8",
+        "model.width_factor=0.1",
+        "optimizer.lr=1.0",
+        "regularization.lookahead.every=3",
+        "device.precision=fp32",
+        "trainer.steps=null",
+        "callbacks=quiet",
+        "trainer.epochs=2",
+        "trainer.save_every=1",
+        "trainer.log_every=1",
+    )
+    assert main(list(choices)) == 0
+    run = runs_in(tmp_path)[0]
+    whole = end_of(run)
+    saved = Store(run / CHECKPOINTS).steps()
+    assert len(saved) > 6
+    for folder in saved[1::4]:
+        copy = tmp_path / "copy"
+        without_newer(run, folder, copy)
+        assert main(["resume", str(copy)]) == 0
+        assert differences(copy, whole) == "", folder.name
+        shutil.rmtree(copy)
+
+
 def test_the_best_is_found_again_however_slow_the_disk(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
