@@ -38,10 +38,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dltrain.config.compose import compose
+from dltrain.config.compose import Composed, compose
 from dltrain.engine import Callback, Engine
 from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.session import Session, open_session
+from dltrain.experiment.tuned import experiment_to_train
 from dltrain.runs.folder import RunFolder
 
 BATCH, WARM_UP, BLOCK, USUAL_BLOCK = 64, 200, 100, 20
@@ -55,17 +56,24 @@ TORCH_THREADS = torch.get_num_threads()
 ROOT = os.environ.get("DLTRAIN_DATA", "data")
 
 
-def experiment(model: str, *overrides: str) -> Experiment:
+def composed_run(model: str, *overrides: str) -> Composed:
     composed = compose(
         [f"model={model}", "dataset=mnist", f"trainer.epochs={EPOCHS[model]}", *overrides]
     )
     assert not composed.problems, composed.problems
-    return Experiment.to_train(composed.config)
+    return composed
+
+
+def experiment(model: str, *overrides: str) -> Experiment:
+    return Experiment.to_train(composed_run(model, *overrides).config)
 
 
 def tuned_experiment(model: str) -> Experiment:
     """Return the experiment with the settings that `device=fast` chooses on this machine."""
-    return experiment(model, "device=fast")
+    composed = composed_run(model, "device=fast")
+    tuned = experiment_to_train(composed)
+    print(f"device=fast for {model}: {tuned.composed.config['device']}", flush=True)
+    return tuned.experiment
 
 
 Rates = dict[str, dict[str, float]]

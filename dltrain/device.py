@@ -119,7 +119,7 @@ class Device:
       batches are copied ahead of their use; auto: on the device if it fits in half of the memory
       that is free there.
     * `checkpoint_activations` recomputes the activations of repeated blocks in the backward pass:
-      less memory, and about a third more time (`recompute_activations`).
+      less memory, and a second forward pass of each block (`recompute_activations`).
     * `deterministic` requests deterministic kernels of torch (those for a CPU always are).
     * `threads` on a CPU: 0 is torch's own choice; auto uses one thread if a step is too small
       to divide among several (`choose_threads`).

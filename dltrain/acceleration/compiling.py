@@ -28,6 +28,7 @@ Forward = Callable[..., Any]
 
 BACKEND = "inductor"
 SIMPLE_TYPES = (bool, int, str, type(None))  # whose values a graph may depend on
+TORCH_ADVICE = "TORCHDYNAMO_VERBOSE"  # in a line of its messages
 MAX_GRAPHS = 8  # a network; further shapes run without compilation
 MIN_CALLS = 3  # with a batch size, before it is compiled as well,
 MIN_FRACTION = 0.1  # and the fraction of all calls that have it
@@ -235,23 +236,38 @@ def quiet_compilation() -> Iterator[None]:
     import torch._functorch.config
 
     with (
+        silent_torch(),
         warnings.catch_warnings(),
         torch._functorch.config.patch(force_non_lazy_backward_lowering=True),
         torch._dynamo.config.patch(fail_on_recompile_limit_hit=True),
     ):
         warnings.simplefilter("ignore")
-        disabled = logging.root.manager.disable
-        logging.disable(logging.ERROR)
-        try:
-            yield
-        finally:
-            logging.disable(disabled)
+        yield
+
+
+@contextmanager
+def silent_torch() -> Iterator[None]:
+    """Write no log lines of torch within the block; those of other libraries are written."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("torch.")]
+    loggers = [logging.getLogger(name) for name in names]
+    enabled = [logger for logger in loggers if not logger.disabled]
+    for logger in enabled:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger in enabled:
+            logger.disabled = False
 
 
 def reason_of(error: Exception) -> str:
-    """Return the kind of an error and the first two lines of its message that say something."""
+    """Return the kind of an error and the first two lines of its message.
+
+    Empty lines are left out, and torch's advice about its own environment variables.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join([f"{type(error).__name__}:", *lines[:2]])
+    about_error = [line for line in lines if TORCH_ADVICE not in line]
+    return " ".join([f"{type(error).__name__}:", *about_error[:2]])
 
 
 def compile_networks(task: nn.Module) -> None:
@@ -305,17 +321,13 @@ class Compilation(Callback):
 
     def __init__(self, task: nn.Module) -> None:
         self.forwards = compiled_forwards(task)
-        self.is_described = False
 
-    def epoch_end(self, engine: Engine) -> None:
-        """Warn if the first epoch called nothing that is compiled."""
-        if self.is_described:
-            return
-        self.is_described = True
+    def run_end(self, engine: Engine) -> None:
+        """Warn if no stage called anything that is compiled."""
         if not any(forward.calls for forward in self.forwards.values()):
             log.warning(
-                f"device.compile: stage {engine.stage.name} calls no network as a whole, "
-                "so nothing is compiled; leave it out, or set device.compile=off"
+                "device.compile: no stage of this task calls a network as a whole, so nothing was "
+                "compiled; set device.compile=off"
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from dltrain.acceleration import compiling
 from dltrain.acceleration.activations import recompute_activations
-from dltrain.acceleration.compiling import MAX_GRAPHS, Compilation, compile_networks
+from dltrain.acceleration.compiling import (
+    MAX_GRAPHS,
+    Compilation,
+    compile_networks,
+    reason_of,
+    silent_torch,
+)
+from dltrain.engine import Engine
 
 
 class System(nn.Module):
@@ -205,19 +212,28 @@ def test_a_resumed_run_compiles_for_the_same_calls(graphs: list[Any]) -> None:
     assert len(graphs) == 2
 
 
-def test_a_task_without_anything_to_compile_says_so(caplog: Any) -> None:
-    class Place:
-        class stage:
-            name = "training"
-
+def test_a_task_without_anything_to_compile_says_so_at_its_end(caplog: Any) -> None:
     task = System(Table())
     compile_networks(task)
     callback = Compilation(task)
     with caplog.at_level(logging.WARNING, "dltrain"):
-        callback.epoch_end(Place())  # type: ignore[arg-type]
-        callback.epoch_end(Place())  # type: ignore[arg-type]
+        callback.run_end(Engine())
     (message,) = messages(caplog)
-    assert "stage training calls no network as a whole, so nothing is compiled" in message
+    assert "no stage of this task calls a network as a whole, so nothing was compiled" in message
+
+
+def test_only_torch_is_silent_while_it_compiles(caplog: Any) -> None:
+    torch_logger = logging.getLogger("torch._dynamo.convert_frame")
+    with caplog.at_level(logging.WARNING), silent_torch():
+        torch_logger.error("of the compiler")
+        logging.getLogger("dltrain").warning("of the run")
+    torch_logger.error("after it")
+    assert [record.getMessage() for record in caplog.records] == ["of the run", "after it"]
+
+
+def test_a_reason_has_no_advice_about_torch_itself() -> None:
+    error = RuntimeError("no compiler\n\nSet TORCHDYNAMO_VERBOSE=1 for the stack trace")
+    assert reason_of(error) == "RuntimeError: no compiler"
 
 
 def test_blocks_that_recompute_are_compiled_one_by_one(graphs: list[Any]) -> None:
