@@ -311,7 +311,7 @@ def test_check_says_which_typed_keys_are_not_read(dltrain) -> None:
         (("trainer.epochs=1.5",), "expected a whole number > 0 or null, got 1.5"),
         (
             ("device.precision=fp8",),
-            "expected one of auto, fp32, bf16, fp16, got 'fp8'; did you mean fp32?",
+            "expected one of auto, fp32, tf32, bf16, fp16, got 'fp8'; did you mean fp32?",
         ),
         (("dataset.batch_size=0",), "expected a whole number > 0 or all, got 0"),
         (("model.channels=[8,8,8,8]",), "model.channels fewer entries"),

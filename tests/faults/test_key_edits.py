@@ -53,7 +53,7 @@ def keys(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
             continue
         if isinstance(value, dict) and value:
             yield from keys(value, f"{prefix}{name}.")
-        elif "/" not in name:
+        elif "/" not in name and "." not in name:  # others are patterns, of lr_factors
             yield f"{prefix}{name}"
 
 
