@@ -34,25 +34,29 @@ class Limits(Callback):
         self.stage_is_full = False  # it has made all its steps
 
     def step_end(self, engine: Engine) -> None:
-        self._count_for(engine.stage.name)
+        if engine.stage.name != self.stage:
+            self._count_for(engine.stage.name)
         self.made += 1
         self._end_what_is_full(engine)
 
     def _end_what_is_full(self, engine: Engine) -> None:
-        if engine.step >= self.steps or self.timer.seconds() >= self.max_seconds:
+        if engine.step >= self.steps or self._is_time_up():
             engine.end_run()
         self.stage_is_full = self.made >= self.stage_steps
         if self.stage_is_full:
             engine.end_stage()
 
-    def _count_for(self, stage: str) -> None:
-        """Count from 0 if another stage has begun.
+    def _is_time_up(self) -> bool:
+        return self.max_seconds < math.inf and self.timer.seconds() >= self.max_seconds
 
-        The count stays until then: it is the same in every checkpoint of a stage's last step.
+    def _count_for(self, stage: str) -> None:
+        """Count the steps of a stage that has begun from 0.
+
+        The earlier stage's count stays until then, so it is the same in every checkpoint of that
+        stage's last step.
         """
-        if stage != self.stage:
-            self.made = 0
-            self.stage = stage
+        self.made = 0
+        self.stage = stage
 
     def resumed(self, engine: Engine) -> None:
         """End a run or a stage that was interrupted after its last step."""
