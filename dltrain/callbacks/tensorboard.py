@@ -21,7 +21,7 @@ from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
 from dltrain.files import replace_file
 from dltrain.report.batches import picture
-from dltrain.report.drawing import draw
+from dltrain.report.drawing import draw, is_plotting_imported, separate_plots
 from dltrain.runs.folder import MANIFEST, RunFolder
 from dltrain.shell import shell_word
 from dltrain.types import Data, Embedding, PositiveInt, Text, flatten
@@ -36,8 +36,9 @@ HPARAMS_TAG = b"_hparams_/"
 RECORD_HEAD_BYTES = 12  # before an event in a file of events
 RECORD_TAIL_BYTES = 4  # after it
 MAX_LINE_CHARS = 1000  # of YAML
-MAX_DRAWING_FRACTION = 0.02  # of the time, where the user sets no interval
-FREE_DRAWING_SECONDS = 2.0  # of the CPU, for the first pictures: a short run shows all of them
+MAX_DRAWING_FRACTION = 0.01  # of the time for images and as much for plots, without an interval
+FREE_DRAWING_SECONDS = 0.25  # of the CPU, for the first images
+FIRST_PLOT_SECONDS = 0.8  # of the CPU, most of them to import the plotting library
 NOT_DRAWN = -1
 NOT_HPARAMS = ("callbacks.", "paths.", "expect.", "plugins")
 
@@ -51,8 +52,9 @@ class TensorBoard(Callback):
     It writes a batch of images as the network gets them, and scalars as they are logged. It writes
     the pictures, tables and texts of the task after every `pictures_every` evaluations, at the end
     of a stage and after the test. Without `pictures_every` it draws after every evaluation as long
-    as that takes at most 2 % of the time (see `DrawingTime`). At the end of the run it writes the
-    graph and HParams. The library is imported at the first record, after training has begun. If it
+    as that takes at most 2 % of the time (see `DrawingTime`): a run of a few seconds shows its
+    images, but the plots of its last evaluation only. At the end of the run it writes the graph and
+    HParams. The library is imported at the first record, after training has begun. If it
     cannot write (a full disk), that is logged once, the record is lost, and the next one tries
     again.
     """
@@ -71,9 +73,11 @@ class TensorBoard(Callback):
     ) -> None:
         self.run = run
         self.pictures_every = pictures_every
-        self.drawing_time = DrawingTime()
+        self.image_time = DrawingTime(FREE_DRAWING_SECONDS)
+        self.plot_time = DrawingTime(0.0)
         self.evaluations = 0
-        self.drawn_step = NOT_DRAWN  # the step of the last evaluation that was drawn
+        self.drawn_step = NOT_DRAWN  # the step of the last evaluation that was drawn,
+        self.drawn_names: set[str] = set()  # and what of it
         self.settings = settings
         self.command = command
         self.checkpoint = checkpoint  # knows the best evaluation
@@ -163,24 +167,29 @@ class TensorBoard(Callback):
         """Write the pictures, tables and texts of an evaluation, if it is its turn."""
         self.evaluations += 1
         if self.pictures_every is None:
-            is_turn = self.drawing_time.is_left()
-        else:
-            is_turn = self.evaluations % self.pictures_every == 0
-        if is_turn:
-            self.draw_evaluation(engine)
+            plots, others = separate_plots(engine.scores)
+            if self.image_time.is_left():
+                self.draw_evaluation(engine, others, self.image_time)
+            if plots and self.plot_time.is_left(plot_import_seconds()):
+                self.draw_evaluation(engine, plots, self.plot_time)
+        elif self.evaluations % self.pictures_every == 0:
+            self.draw_evaluation(engine, engine.scores, self.plot_time)
 
     def stage_end(self, engine: Engine) -> None:
         """Write the pictures, tables and texts of the last evaluation of a stage."""
-        if self.drawn_step != engine.step:
-            self.draw_evaluation(engine)
+        self.draw_evaluation(engine, engine.scores, self.plot_time)
         with self.surviving():
             self.show_vectors(engine.scores, engine.step)
 
-    def draw_evaluation(self, engine: Engine) -> None:
-        """Write the pictures, tables and texts of the evaluation at this step."""
-        self.drawn_step = engine.step
-        with self.surviving(), self.drawing_time.spent():
-            self.show(engine.scores, engine.step)
+    def draw_evaluation(self, engine: Engine, scores: dict[str, Any], spent: DrawingTime) -> None:
+        """Write the pictures, tables and texts among `scores`, each once a step."""
+        if self.drawn_step != engine.step:
+            self.drawn_step = engine.step
+            self.drawn_names = set()
+        new = {name: value for name, value in scores.items() if name not in self.drawn_names}
+        self.drawn_names.update(new)
+        with self.surviving(), spent.measured():
+            self.show(new, engine.step)
 
     def show(self, scores: dict[str, Any], step: int) -> None:
         """Write the pictures, tables and texts among `scores`, and the figures of the test."""
@@ -275,24 +284,25 @@ class TensorBoard(Callback):
 
 
 class DrawingTime:
-    """The time that drawing may take: two seconds and then a fiftieth of the run's time.
+    """The time that drawing may take: `free_seconds` and a hundredth of the run's time.
 
     It counts seconds of this thread on the CPU, so a busy machine does not leave pictures out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, free_seconds: float) -> None:
+        self.free_seconds = free_seconds
         self.start = time.perf_counter()
         self.seconds = 0.0
         self.last_seconds = 0.0
 
-    def is_left(self) -> bool:
-        """Return True if another drawing like the last one fits in."""
+    def is_left(self, import_seconds: float = 0.0) -> bool:
+        """Return True if another drawing like the last one fits in, with what it must import."""
         elapsed = time.perf_counter() - self.start
-        allowed = FREE_DRAWING_SECONDS + MAX_DRAWING_FRACTION * elapsed
-        return self.seconds + self.last_seconds <= allowed
+        allowed = self.free_seconds + MAX_DRAWING_FRACTION * elapsed
+        return self.seconds + self.last_seconds + import_seconds <= allowed
 
     @contextmanager
-    def spent(self) -> Iterator[None]:
+    def measured(self) -> Iterator[None]:
         """Count the time of the block as spent on drawing."""
         start = time.thread_time()
         try:
@@ -300,6 +310,11 @@ class DrawingTime:
         finally:
             self.last_seconds = time.thread_time() - start
             self.seconds += self.last_seconds
+
+
+def plot_import_seconds() -> float:
+    """Return the seconds that the first plot takes to import its library; then 0."""
+    return 0.0 if is_plotting_imported() else FIRST_PLOT_SECONDS
 
 
 def remove_hparams(path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dltrain.engine import Engine, Stage, Task
-from dltrain.step_runner import checked
+from dltrain.step_runner import weighted
 from dltrain.types import AuxiliaryHeads, EnvironmentBatch
 from dltrain.weights.freezing import trainable_count
 
@@ -93,7 +93,8 @@ def step_costs(stage: Stage, batch: Any, engine: Engine) -> StepCosts:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), engine.autocast:
-        loss = float(checked(stage.step(batch), stage).get("loss", torch.tensor(math.nan)))
+        metrics = weighted(stage.step(batch), stage, samples=1)
+    loss = float(metrics.get("loss", torch.tensor(math.nan)))
     times: list[float] = []
     while len(times) < MAX_TIMED_STEPS and sum(times) <= MAX_TIMED_SECONDS:
         start = time.perf_counter()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,23 @@ def draw(value: Any) -> Pixels | None:
         return None
     drawing = DRAWINGS.get(type(value))
     return drawing(value) if drawing else None
+
+
+def separate_plots(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the results that matplotlib draws, and the others."""
+    plots = {}
+    others = {}
+    for name, value in values.items():
+        if isinstance(value, Grid | Plot | Embedding):
+            plots[name] = value
+        else:
+            others[name] = value
+    return plots, others
+
+
+def is_plotting_imported() -> bool:
+    """Return whether matplotlib is imported, which takes half a second."""
+    return "matplotlib.figure" in sys.modules
 
 
 DRAWINGS: dict[type, Callable[[Any], Pixels]] = {
