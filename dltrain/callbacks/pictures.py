@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import textwrap
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
 from dltrain.files import replace_file
-from dltrain.report.drawing import Pixels, draw
+from dltrain.report.drawing import as_png, draw
 from dltrain.report.run_curves import draw_run
 from dltrain.runs.folder import METRICS, RunFolder, clean
 from dltrain.types import Text
@@ -124,12 +123,3 @@ def is_shown(value: Any) -> bool:
 def without_split(name: str) -> str:
     """Return the name of a result without its split: confusion for val/confusion."""
     return name.partition("/")[2] or name
-
-
-def as_png(pixels: Pixels) -> bytes:
-    """Return pixels (H, W, 3) as the content of a PNG file."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()

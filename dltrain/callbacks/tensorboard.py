@@ -21,7 +21,7 @@ from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
 from dltrain.files import replace_file
 from dltrain.report.batches import picture
-from dltrain.report.drawing import draw, is_plotting_imported, separate_plots
+from dltrain.report.drawing import Pixels, as_png, draw, is_plotting_imported, separate_plots
 from dltrain.runs.folder import MANIFEST, RunFolder
 from dltrain.shell import shell_word
 from dltrain.types import Data, Embedding, PositiveInt, Text, flatten
@@ -36,6 +36,7 @@ HPARAMS_TAG = b"_hparams_/"
 RECORD_HEAD_BYTES = 12  # before an event in a file of events
 RECORD_TAIL_BYTES = 4  # after it
 MAX_LINE_CHARS = 1000  # of YAML
+RGB_CHANNELS = 3
 MAX_DRAWING_FRACTION = 0.01  # of the time for images and as much for plots, without an interval
 FREE_DRAWING_SECONDS = 0.25  # of the CPU, for the first images
 FIRST_PLOT_SECONDS = 0.8  # of the CPU, most of them to import the plotting library
@@ -196,11 +197,28 @@ class TensorBoard(Callback):
         for name, value in scores.items():
             pixels = draw(value)
             if pixels is not None:
-                self.writer.add_image(name, pixels, step, dataformats="HWC")
+                self.write_image(name, pixels, step)
             if isinstance(value, Text):
                 self.writer.add_text(name, value.markdown, step)
             elif isinstance(value, float) and name.startswith("test/"):
                 self.writer.add_scalar(name, value, step)
+
+    def write_image(self, name: str, pixels: Pixels, step: int) -> None:
+        """Write an image (H, W, 3); the library's own method compresses it for a long time."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        height, width, _ = pixels.shape
+        png = as_png(pixels)
+        image = Summary.Image(
+            height=height, width=width, colorspace=RGB_CHANNELS, encoded_image_string=png
+        )
+        self.write_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+
+    def write_summary(self, summary: Any, step: int) -> None:
+        """Write a summary that was made here."""
+        writer = self.writer.file_writer
+        assert writer is not None
+        writer.add_summary(summary, step)
 
     def show_vectors(self, scores: dict[str, Any], step: int) -> None:
         """Write the named vectors among `scores` for the projector, in large files of text."""
@@ -234,10 +252,8 @@ class TensorBoard(Callback):
         if watch in best:
             settings[f"{watch} (best)"] = best[watch]
         _, beginning, end = hparams({key: as_hparam(v) for key, v in settings.items()}, {})
-        writer = self.writer.file_writer
-        assert writer is not None
-        writer.add_summary(beginning, engine.step)
-        writer.add_summary(end, engine.step)
+        self.write_summary(beginning, engine.step)
+        self.write_summary(end, engine.step)
 
     def graph(self, engine: Engine) -> None:
         """Trace the task's `predict` on two inputs; a task that cannot be traced has no graph."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from dltrain.report.plots import fields, plot, points
 from dltrain.types import Embedding, Grid, Image, Plot, Table
 
 Pixels = NDArray[np.uint8]
+PNG_COMPRESSION = 1  # of 9; the others take several times as long for drawings hardly smaller
 
 
 def draw(value: Any) -> Pixels | None:
@@ -22,6 +24,15 @@ def draw(value: Any) -> Pixels | None:
         return None
     drawing = DRAWINGS.get(type(value))
     return drawing(value) if drawing else None
+
+
+def as_png(pixels: Pixels) -> bytes:
+    """Return pixels (H, W, 3) as the content of a PNG file, compressed quickly."""
+    from PIL import Image as PillowImage
+
+    buffer = io.BytesIO()
+    PillowImage.fromarray(pixels).save(buffer, format="PNG", compress_level=PNG_COMPRESSION)
+    return buffer.getvalue()
 
 
 def separate_plots(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -31,6 +31,7 @@ VARIANTS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # say how the character b
 ELLIPSIS = "…"
 
 
+@functools.cache
 def base_font() -> Path:
     """Return the font file that is always there."""
     spec = importlib.util.find_spec("matplotlib")
@@ -87,6 +88,8 @@ def character_map(path: Path) -> frozenset[int]:
 @functools.cache
 def face_of(character: str) -> Path | None:
     """Return the font file that has a glyph for `character`, or None."""
+    if character.isascii() and character.isprintable():
+        return base_font()  # without reading its glyphs, for which matplotlib has to be imported
     for path in (base_font(), *system_fonts()):
         if ord(character) in character_map(path):
             return path

@@ -189,19 +189,22 @@ def test_hparams_are_taken_out_of_a_torn_file_too(tmp_path: Path) -> None:
     assert path.read_bytes() == b"\xff" * 5
 
 
-@pytest.mark.parametrize("failing", ["add_scalar", "add_image", "add_text", "flush"])
+@pytest.mark.parametrize("failing", ["add_scalar", "file_writer", "add_text", "flush"])
 def test_tensorboard_does_not_stop_a_run(
     failing: str, dltrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its writing thread raises in whatever is called next: one line, and the run is done and
     whole.
     """
-    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard import FileWriter, SummaryWriter
 
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(SummaryWriter, failing, full)
+    if failing == "file_writer":  # which writes images
+        monkeypatch.setattr(FileWriter, "add_summary", full)
+    else:
+        monkeypatch.setattr(SummaryWriter, failing, full)
     outcome = dltrain(
         "model=mlp", "dataset=digits", "trainer.epochs=1", "trainer.log_every=5", "--json"
     )
