@@ -7,8 +7,8 @@ The contenders take turns of 100 steps over one to five epochs; the first 200 st
 * `dltrain`      the engine with all its defaults (`device=auto`): log records, TensorBoard,
                  progress, checkpoints
 * `hand-written` the fastest eager loop: data in memory, fused Adam, no logging; stored floats and
-                 bytes, contiguous and channels-last, with torch's number of threads and with one.
-                 `best` is the fastest of them in this round
+                 bytes, contiguous and channels-last, with torch's number of threads and with one,
+                 in a process of their own. `best` is the fastest of them in this round
 * `usual`        torchvision's dataset, ToTensor and Normalize per sample, DataLoader,
                  `loss.item()` in every step
 * `--fast`: `device=fast`, which chooses by measuring, in turn with the best hand-written loop
@@ -26,18 +26,21 @@ import argparse
 import contextlib
 import importlib.util
 import logging
+import multiprocessing
 import os
 import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dltrain.callbacks import checkpoint, tensorboard
 from dltrain.config.compose import Composed, compose
 from dltrain.engine import Callback, Engine
 from dltrain.experiment.experiment import Experiment
@@ -48,7 +51,7 @@ from dltrain.runs.folder import RunFolder
 BATCH, WARM_UP, BLOCK, USUAL_BLOCK = 64, 200, 100, 20
 EPOCHS = {"mlp": 5, "lenet5": 2, "cnn": 1}
 MEAN, STD = 0.1307, 0.3081
-PLAIN = "device.channels_last=false"
+PLAIN = ("device.channels_last=false", "device.keep_freed_memory=false")
 HAND = "hand-written"
 BEST = "hand-written, best"
 FAST = "dltrain, device=fast"
@@ -97,18 +100,33 @@ class Clock:
         return self.images / (time.perf_counter() - self.start)
 
 
+class EngineClock:
+    """The clock of callbacks that may use a fraction of the run's time; it stops in other loops."""
+
+    thread_time = staticmethod(time.thread_time)
+    time = staticmethod(time.time)
+
+    def __init__(self) -> None:
+        self.paused_seconds = 0.0
+
+    def perf_counter(self) -> float:
+        """Return the seconds of the engine."""
+        return time.perf_counter() - self.paused_seconds
+
+
 class InTurn(Callback):
     """Runs a block of each other loop after every BLOCK steps of the engine, and keeps all times.
 
-    Every ratio is therefore of neighboring times, whatever else the machine does. The other loops
-    compute denormal floats, torch's default (in this thread; threads that torch created share
-    dltrain's setting). Waiting for a checkpoint counts as the engine's time; its evaluations count
-    for nobody.
+    Every ratio is therefore of neighboring times, whatever else the machine does. Waiting for a
+    checkpoint counts as the engine's time; its evaluations count for nobody.
     """
 
     def __init__(self, session: Session, loops: dict[str, Iterator[int]]) -> None:
         self.session, self.loops = session, loops
         self.times: dict[str, list[float]] = {name: [] for name in ("dltrain", *loops)}
+        self.engine_clock = EngineClock()
+        for module in (tensorboard, checkpoint):
+            module.time = self.engine_clock  # type: ignore[attr-defined]
         self.start = self.clock(session.engine)
         self.blocks = 0
 
@@ -123,17 +141,15 @@ class InTurn(Callback):
         counted = self.blocks > WARM_UP // BLOCK
         if counted:
             self.times["dltrain"].append((self.clock(engine) - self.start) / (BLOCK * BATCH))
+        others_began = time.perf_counter()
         loops = list(self.loops.items())
         first = self.blocks % len(loops)  # so that no loop always follows the engine
         for name, loop in [*loops[first:], *loops[:first]]:
-            torch.set_flush_denormal(False)  # torch's default
-            threads = torch.get_num_threads()
             start = time.perf_counter()
             images = next(loop)
             if counted:
                 self.times[name].append((time.perf_counter() - start) / images)
-            torch.set_flush_denormal(True)  # as dltrain sets it
-            torch.set_num_threads(threads)
+        self.engine_clock.paused_seconds += time.perf_counter() - others_began
         self.start = self.clock(engine)
 
     def rates(self) -> Rates:
@@ -172,7 +188,7 @@ def hand_written(
     model: str, floats: bool, channels_last: bool = False, threads: int = TORCH_THREADS
 ) -> Iterator[int]:
     """Run a fast eager loop block by block; yield the number of images of each."""
-    built = experiment(model, PLAIN)
+    built = experiment(model, *PLAIN)
     network: nn.Module = built.task.model  # type: ignore[assignment]
     stored, targets = built.data.stored["train"]  # type: ignore[attr-defined]
     rows = built.data.train.rows  # type: ignore[attr-defined]
@@ -198,17 +214,59 @@ def hand_written(
                 torch.set_num_threads(threads)
 
 
+class OtherProcess:
+    """A process with loops that run a block when it is asked for one.
+
+    What dltrain sets for a process, such as how freed memory is kept and that denormal floats are
+    rounded to 0, does not hold for them: they have torch's defaults.
+    """
+
+    def __init__(self, make: Callable[[str], dict[str, Iterator[int]]], model: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, other_end = context.Pipe()
+        arguments = (make, model, other_end)
+        self.process = context.Process(target=run_loops, args=arguments, daemon=True)
+        self.process.start()
+        self.names: list[str] = self.connection.recv()
+
+    def loops(self) -> dict[str, Iterator[int]]:
+        """Return the loops by name."""
+        return {name: self.blocks(name) for name in self.names}
+
+    def blocks(self, name: str) -> Iterator[int]:
+        """Run a loop block by block; yield the number of images of each."""
+        while True:
+            self.connection.send(name)
+            yield self.connection.recv()
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.terminate()
+        self.process.join()
+
+
+def run_loops(make: Callable[[str], dict[str, Iterator[int]]], model: str, asked: Any) -> None:
+    """Run a block of the loop that is asked for, until the process is ended."""
+    with quiet():
+        loops = make(model)
+    torch.set_flush_denormal(False)
+    asked.send(list(loops))
+    while True:
+        asked.send(next(loops[asked.recv()]))
+
+
 def hand_written_loops(model: str) -> dict[str, Iterator[int]]:
     """Return the hand-written loops of a model by name."""
     formats = {"contiguous": False, "channels-last": True}
     if model == "mlp":  # it has no convolutions
         formats = {"contiguous": False}
-    loops = {}
+    loops: dict[str, Iterator[int]] = {}
     for store, floats in (("floats", True), ("bytes", False)):
         for name, channels_last in formats.items():
             for threads in sorted({1, TORCH_THREADS}):
                 label = f"{HAND}, {store}, {name}, {threads} threads"
                 loops[label] = hand_written(model, floats, channels_last, threads)
+    loops["usual"] = usual(model)
     return loops
 
 
@@ -221,14 +279,16 @@ def mnist_loader() -> torch.utils.data.DataLoader[tuple[Tensor, Tensor]]:
     return torch.utils.data.DataLoader(train, batch_size=BATCH, shuffle=True)
 
 
-def usual(model: str) -> Iterator[int]:
+def usual(model: str, device: str = "cpu") -> Iterator[int]:
     """Run the loop of most tutorials, in smaller blocks because it is slow."""
-    network: nn.Module = experiment(model, PLAIN).task.model  # type: ignore[assignment]
+    network: nn.Module = experiment(model, *PLAIN).task.model  # type: ignore[assignment]
+    network.to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     network.train()
     steps, running = 0, 0.0
     while True:
-        for x, y in mnist_loader():
+        for images, targets in mnist_loader():
+            x, y = images.to(device), targets.to(device)
             optimizer.zero_grad()
             loss = F.cross_entropy(network(x), y)
             loss.backward()
@@ -242,7 +302,7 @@ def usual(model: str) -> Iterator[int]:
 def lightning(model: str) -> float:
     import lightning as L
 
-    network: nn.Module = experiment(model, PLAIN).task.model  # type: ignore[assignment]
+    network: nn.Module = experiment(model, *PLAIN).task.model  # type: ignore[assignment]
     clock = Clock()
 
     class Module(L.LightningModule):
@@ -380,15 +440,18 @@ def measure(model: str, arguments: argparse.Namespace) -> None:
 
 
 def one_round(model: str, fast: bool, peers: bool) -> Rates:
-    loops = hand_written_loops(model)
-    rates = dltrain(experiment(model), {**loops, "usual": usual(model)})
-    best = max(loops, key=rates["total"].__getitem__)
+    others = OtherProcess(hand_written_loops, model)
+    loops = others.loops()
+    rates = dltrain(experiment(model), loops)
+    by_hand = [name for name in loops if name.startswith(HAND)]
+    best = max(by_hand, key=rates["total"].__getitem__)
     for values in rates.values():
         values[BEST] = values[best]
     if fast:
         pair = dltrain(tuned_experiment(model), {best: loops[best]})
         for kind, values in rates.items():  # on the clock of the first run
             values[FAST] = pair[kind]["dltrain"] * values[best] / pair[kind][best]
+    others.close()
     for name, run in (("lightning", lightning), ("keras", keras)) if peers else ():
         if importlib.util.find_spec(name):
             rate = run(model)

@@ -38,7 +38,7 @@ def experiment(name: str) -> Experiment:
         "dataset=mnist",
         f"dataset.batch_size={BATCH}",
         f"trainer.steps={STEPS}",
-        PLAIN,
+        *PLAIN,
         *CHOICES[name],
     ]
     composed = compose(overrides)

@@ -51,9 +51,8 @@ CHOICES = {
 
 
 def experiment(name: str, *overrides: str) -> Experiment:
-    composed = compose(
-        [*CHOICES[name], f"trainer.steps={STEPS}", "trainer.evaluate_every=null", PLAIN, *overrides]
-    )
+    settings = (f"trainer.steps={STEPS}", "trainer.evaluate_every=null", *PLAIN)
+    composed = compose([*CHOICES[name], *settings, *overrides])
     assert not composed.problems, composed.problems
     return Experiment.to_train(composed.config)
 

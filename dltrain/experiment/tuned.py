@@ -21,6 +21,7 @@ from torch import nn
 
 from dltrain import __version__, rng
 from dltrain.acceleration.candidates import Candidate, CandidateSpace, thread_counts
+from dltrain.acceleration.rounding import has_tf32
 from dltrain.acceleration.tuning import Measurements, Search
 from dltrain.acceleration.tuning_cache import (
     as_plain,
@@ -282,7 +283,7 @@ def space_of(device: Device, asked: dict[str, Any], task: nn.Module) -> Candidat
     reference = Candidate(precision, channels_last, compilation, threads)
     precisions = [precision]
     if asked.get("precision") == FREE:
-        precisions += low_precisions(kind)
+        precisions += low_precisions(device.torch_device())
     formats = [channels_last]
     if channels_last is not None and asked.get("channels_last") == FREE:
         formats.append(not channels_last)
@@ -297,16 +298,18 @@ def space_of(device: Device, asked: dict[str, Any], task: nn.Module) -> Candidat
     )
 
 
-def low_precisions(kind: str) -> list[str]:
-    """Return the precisions besides fp32 that a type of device computes quickly."""
-    if kind == "cuda":
-        names = ["fp16"]
+def low_precisions(device: torch.device) -> list[str]:
+    """Return the precisions besides fp32 that a device computes quickly."""
+    names = []
+    if has_tf32(device):
+        names.append("tf32")
+    if device.type == "cuda":
         if torch.cuda.is_bf16_supported():
-            names.insert(0, "bf16")
-        return names
-    if kind == "cpu" and cpu_is_fast_in_bf16():
-        return ["bf16"]
-    return []
+            names.append("bf16")
+        names.append("fp16")
+    elif device.type == "cpu" and cpu_is_fast_in_bf16():
+        names.append("bf16")
+    return names
 
 
 @contextmanager

@@ -42,8 +42,7 @@ def kernel_seconds(events: Sequence[Any], price: float) -> float:
     On a GPU that is the mean time of its kernels; on a CPU the usual time of operations
     beyond the `price` of their calls, in seconds.
     """
-    ranges = [e for e in events if e.name == STEP and e.device_type == DeviceType.CPU]
-    steps = sorted((e.time_range.start, e.time_range.end) for e in ranges)
+    steps = step_ranges(events)
     on_device = [event for event in events if is_device_kernel(event)]
     if on_device:
         microseconds = sum(event.time_range.elapsed_us() for event in on_device)
@@ -54,6 +53,15 @@ def kernel_seconds(events: Sequence[Any], price: float) -> float:
     return usual_seconds(of_steps, CALL_FACTOR * price)
 
 
+def step_ranges(events: Sequence[Any]) -> list[tuple[float, float]]:
+    """Return the start and the end of each traced step, in order."""
+    ranges = []
+    for event in events:
+        if event.name == STEP and event.device_type == DeviceType.CPU:
+            ranges.append((event.time_range.start, event.time_range.end))
+    return sorted(ranges)
+
+
 def usual_seconds(of_steps: Sequence[Sequence[float]], fixed: float) -> float:
     """Return the seconds of a step's operations beyond a `fixed` cost of each, as they usually are.
 
@@ -62,10 +70,18 @@ def usual_seconds(of_steps: Sequence[Sequence[float]], fixed: float) -> float:
     """
     counts = {len(operations) for operations in of_steps}
     if len(counts) == 1:
-        operations = [statistics.median(times) for times in zip(*of_steps, strict=True)]
-        return sum(max(0.0, seconds - fixed) for seconds in operations)
-    sums = [sum(max(0.0, seconds - fixed) for seconds in step) for step in of_steps]
+        medians = map(statistics.median, zip(*of_steps, strict=True))
+        return seconds_beyond(fixed, medians)
+    sums = [seconds_beyond(fixed, operations) for operations in of_steps]
     return statistics.median(sums or [0.0])
+
+
+def seconds_beyond(fixed: float, operations: Iterable[float]) -> float:
+    """Return the sum of the seconds of operations, each less a `fixed` cost."""
+    total = 0.0
+    for seconds in operations:
+        total += max(0.0, seconds - fixed)
+    return total
 
 
 def is_device_kernel(event: Any) -> bool:

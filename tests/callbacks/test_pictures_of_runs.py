@@ -81,7 +81,7 @@ def test_no_setting_of_pictures_changes_the_run(dltrain: Callable[..., Any]) -> 
 
 
 def test_drawing_takes_a_hundredth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a quarter of a second that is free, so that a short run shows its images."""
+    """After an allowance that is free, so that a short run shows its images."""
     now = {"run": 0.0, "thread": 0.0}
     monkeypatch.setattr(tensorboard.time, "perf_counter", lambda: now["run"])
     monkeypatch.setattr(tensorboard.time, "thread_time", lambda: now["thread"])

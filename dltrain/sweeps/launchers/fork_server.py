@@ -46,7 +46,6 @@ MODULES = (  # which most runs import as they go along
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "PIL.ImageDraw",
-    "torch._dynamo",
     "torch.utils.tensorboard",
     "torchvision",
 )
