@@ -98,5 +98,9 @@ class StaticMetrics:
 def metric_tensors(metrics: Metrics) -> Iterator[Tensor]:
     """Yield the scalar tensors among the values and weights of metrics."""
     for value in metrics.values():
-        parts = (value.value, value.weight) if isinstance(value, Mean) else (value,)
-        yield from (part for part in parts if isinstance(part, Tensor))
+        if isinstance(value, Tensor):
+            yield value
+            continue
+        yield value.value
+        if isinstance(value.weight, Tensor):
+            yield value.weight

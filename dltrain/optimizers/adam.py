@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dltrain.optimizers.direct import DirectAdam
 from dltrain.optimizers.fused import fused_if_available
 from dltrain.types import Fraction, NonNegative, PositiveFloat
 
@@ -21,7 +22,7 @@ def adam(
 
     `weight_decay` is added to the gradient, as L2 regularization; `adamw` decouples it.
     """
-    return torch.optim.Adam(
+    return DirectAdam(
         params,
         lr=lr,
         betas=(beta1, beta2),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dltrain.optimizers.direct import DirectAdamW
 from dltrain.optimizers.fused import fused_if_available
 from dltrain.types import Fraction, NonNegative, PositiveFloat
 
@@ -21,7 +22,7 @@ def adamw(
 
     Weight decay reduces the weights by lr * weight_decay per step, apart from the gradient.
     """
-    return torch.optim.AdamW(
+    return DirectAdamW(
         params,
         lr=lr,
         betas=(beta1, beta2),

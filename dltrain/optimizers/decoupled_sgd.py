@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+from dltrain.optimizers.direct import DirectSGD
 from dltrain.optimizers.fused import fused_if_available
 from dltrain.types import Gt, Lt, NonNegative, PositiveFloat
 
@@ -31,7 +32,7 @@ def decoupled_sgd(
         {**group, "weight_decay": weight_decay / (lr * group.get("lr_factor", 1))}
         for group in parameter_groups(params)
     ]
-    return torch.optim.SGD(
+    return DirectSGD(
         groups,
         lr=lr / scale,
         momentum=momentum,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dltrain.optimizers.direct import DirectSGD
 from dltrain.optimizers.fused import fused_if_available
 from dltrain.types import Fraction, NonNegative, PositiveFloat
 
@@ -26,7 +27,7 @@ def sgd(
     """
     if nesterov and not momentum:
         raise ValueError("optimizer.nesterov=true needs optimizer.momentum above 0, such as 0.9")
-    return torch.optim.SGD(
+    return DirectSGD(
         params,
         lr=lr,
         momentum=momentum,

@@ -37,7 +37,9 @@ class Shares:
     def bound(self) -> str:
         """Return what takes most of a step: data, Python or arithmetic; "" if it is unknown."""
         if self.kernels is None:
-            return DATA if self.data > 0.5 else ""
+            if self.data > 0.5:
+                return DATA
+            return ""
         parts = {DATA: self.data, "Python": self.python, "arithmetic": self.kernels}
         return max(parts, key=lambda name: parts[name])
 
@@ -47,16 +49,15 @@ def shares_of(ledger: Ledger, kernel_seconds_a_step: float | None) -> Shares:
     whole = ledger.of_steps()
     if not whole or not ledger.steps:
         return Shares(0.0, None, 0.0)
-    callbacks = [
-        seconds
-        for phase, seconds in ledger.seconds.items()
-        if phase.startswith(CALLBACK) and is_of_steps(phase)
-    ]
+    callback_seconds = 0.0
+    for phase, seconds in ledger.seconds.items():
+        if phase.startswith(CALLBACK) and is_of_steps(phase):
+            callback_seconds += seconds
     data = ledger.seconds.get(DATA, 0.0) / whole
     kernels = None
     if kernel_seconds_a_step is not None:
         kernels = min(1 - data, kernel_seconds_a_step * ledger.steps / whole)
-    logging = (ledger.seconds.get(LOGGING, 0.0) + sum(callbacks)) / whole
+    logging = (ledger.seconds.get(LOGGING, 0.0) + callback_seconds) / whole
     return Shares(data, kernels, logging)
 
 
