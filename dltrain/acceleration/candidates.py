@@ -26,7 +26,9 @@ class Candidate:
     @property
     def tolerance(self) -> float:
         """The relative difference of the losses that is accepted."""
-        return FP32_TOLERANCE if self.precision == "fp32" else LOW_TOLERANCE
+        if self.precision == "fp32":
+            return FP32_TOLERANCE
+        return LOW_TOLERANCE
 
     @property
     def network(self) -> tuple[str, bool | None, str]:

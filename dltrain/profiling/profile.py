@@ -12,7 +12,7 @@ from torch import profiler
 from dltrain.device import Device
 from dltrain.engine import Callback, Engine
 from dltrain.files import replace_file
-from dltrain.profiling.advice import settings_for, shares_of, verdict
+from dltrain.profiling.advice import Shares, settings_for, shares_of, verdict
 from dltrain.profiling.clock import CHECKPOINT, REST, Clock, Ledger
 from dltrain.profiling.kernels import call_seconds, events_of, kernel_seconds
 from dltrain.profiling.report import epoch_note, merged, phase_rows, text_of
@@ -56,7 +56,9 @@ class StageProfile:
 
     def stepping(self) -> Ledger:
         """Return the ledger whose steps are as long as they are without profiling."""
-        return self.plain if self.plain.steps else self.measured()
+        if self.plain.steps:
+            return self.plain
+        return self.measured()
 
 
 class Profile(Callback):
@@ -180,11 +182,9 @@ class Profile(Callback):
         settings = settings_for(shares, self.config, self.device, learns)
         part = "after the first, slower ones" if timed else "the first ones, which are slower"
         notes = [epoch_note(stage.measured(), stage.batches) for stage in stages[-1:]]
-        traces = [stage.trace for stage in stages if stage.trace]
+        traces = ", ".join(filter(None, (stage.trace for stage in stages)))
         if traces:
-            notes.append(
-                f"traces for chrome://tracing or Perfetto: {', '.join(traces)} in {self.run.folder}"
-            )
+            notes.append(f"traces for chrome://tracing or Perfetto: {traces} in {self.run.folder}")
         if any(stage.plain.steps for stage in stages):
             notes.append(WAITS)
         return {
@@ -193,11 +193,7 @@ class Profile(Callback):
             "seconds": round(whole.total, 6),
             "phases": phase_rows(whole),
             "stages": [stage_content(stage) for stage in stages],
-            "shares": {
-                "data": round(shares.data, 4),
-                "kernels": None if shares.kernels is None else round(shares.kernels, 4),
-                "python": round(shares.python, 4),
-            },
+            "shares": share_content(shares),
             "bound_by": shares.bound(),
             "settings": settings,
             "notes": notes,
@@ -230,4 +226,16 @@ def stage_content(stage: StageProfile) -> dict[str, Any]:
         "ms_a_step": round(1000 * ledger.of_steps() / max(1, ledger.steps), 4),
         "bound_by": shares_of(ledger, stage.kernels).bound(),
         "trace": stage.trace,
+    }
+
+
+def share_content(shares: Shares) -> dict[str, float | None]:
+    """Return the shares of a step for the file of the profile; None for what is unknown."""
+    kernels = shares.kernels
+    if kernels is not None:
+        kernels = round(kernels, 4)
+    return {
+        "data": round(shares.data, 4),
+        "kernels": kernels,
+        "python": round(shares.python, 4),
     }

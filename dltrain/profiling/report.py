@@ -106,10 +106,10 @@ def text_of(content: Mapping[str, Any]) -> str:
 
 def stage_line(stage: Mapping[str, Any]) -> str:
     """Return the line of one of several stages."""
-    bound = f", bound by {stage['bound_by']}" if stage["bound_by"] else ""
-    return (
-        f"stage {stage['stage']}: {stage['steps']} steps, {stage['ms_a_step']:.3f} ms a step{bound}"
-    )
+    line = f"stage {stage['stage']}: {stage['steps']} steps, {stage['ms_a_step']:.3f} ms a step"
+    if stage["bound_by"]:
+        line += f", bound by {stage['bound_by']}"
+    return line
 
 
 def epoch_note(ledger: Ledger, batches: int) -> str:
