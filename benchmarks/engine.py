@@ -52,6 +52,7 @@ BATCH, WARM_UP, BLOCK, USUAL_BLOCK = 64, 200, 100, 20
 EPOCHS = {"mlp": 5, "lenet5": 2, "cnn": 1}
 MEAN, STD = 0.1307, 0.3081
 PLAIN = ("device.channels_last=false", "device.keep_freed_memory=false")
+CPU = "device.name=cpu"
 HAND = "hand-written"
 BEST = "hand-written, best"
 FAST = "dltrain, device=fast"
@@ -61,7 +62,7 @@ ROOT = os.environ.get("DLTRAIN_DATA", "data")
 
 def composed_run(model: str, *overrides: str) -> Composed:
     composed = compose(
-        [f"model={model}", "dataset=mnist", f"trainer.epochs={EPOCHS[model]}", *overrides]
+        [f"model={model}", "dataset=mnist", f"trainer.epochs={EPOCHS[model]}", CPU, *overrides]
     )
     assert not composed.problems, composed.problems
     return composed
@@ -109,6 +110,15 @@ class EngineClock:
     def __init__(self) -> None:
         self.paused_seconds = 0.0
 
+    def __enter__(self) -> EngineClock:
+        for module in (tensorboard, checkpoint):
+            module.time = self  # type: ignore[attr-defined]
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for module in (tensorboard, checkpoint):
+            module.time = time  # type: ignore[attr-defined]
+
     def perf_counter(self) -> float:
         """Return the seconds of the engine."""
         return time.perf_counter() - self.paused_seconds
@@ -121,12 +131,12 @@ class InTurn(Callback):
     checkpoint counts as the engine's time; its evaluations count for nobody.
     """
 
-    def __init__(self, session: Session, loops: dict[str, Iterator[int]]) -> None:
+    def __init__(
+        self, session: Session, loops: dict[str, Iterator[int]], engine_clock: EngineClock
+    ) -> None:
         self.session, self.loops = session, loops
         self.times: dict[str, list[float]] = {name: [] for name in ("dltrain", *loops)}
-        self.engine_clock = EngineClock()
-        for module in (tensorboard, checkpoint):
-            module.time = self.engine_clock  # type: ignore[attr-defined]
+        self.engine_clock = engine_clock
         self.start = self.clock(session.engine)
         self.blocks = 0
 
@@ -145,10 +155,13 @@ class InTurn(Callback):
         loops = list(self.loops.items())
         first = self.blocks % len(loops)  # so that no loop always follows the engine
         for name, loop in [*loops[first:], *loops[:first]]:
+            threads = torch.get_num_threads()
             start = time.perf_counter()
             images = next(loop)
             if counted:
                 self.times[name].append((time.perf_counter() - start) / images)
+            torch.set_num_threads(threads)  # as they are for dltrain, where the loop is not apart
+            torch.set_flush_denormal(True)
         self.engine_clock.paused_seconds += time.perf_counter() - others_began
         self.start = self.clock(engine)
 
@@ -175,9 +188,9 @@ def dltrain(built: Experiment, loops: dict[str, Iterator[int]]) -> Rates:
 
 def in_turn(built: Experiment, loops: dict[str, Iterator[int]]) -> InTurn:
     """Run the engine as the command does, in a temporary folder, in turn with other loops."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, EngineClock() as engine_clock:
         session = open_session(built, RunFolder(Path(folder)), "benchmark")
-        turns = InTurn(session, loops)
+        turns = InTurn(session, loops, engine_clock)
         session.engine.listeners["step_end"].append(turns.step_end)
         session.engine.fit(session.experiment.task)
         session.engine.emit("close")
@@ -247,12 +260,16 @@ class OtherProcess:
 
 def run_loops(make: Callable[[str], dict[str, Iterator[int]]], model: str, asked: Any) -> None:
     """Run a block of the loop that is asked for, until the process is ended."""
+    loops = make(model)
     with quiet():
-        loops = make(model)
-    torch.set_flush_denormal(False)
+        for loop in loops.values():
+            next(loop)  # builds its network, for which dltrain sets up the process
     asked.send(list(loops))
     while True:
-        asked.send(next(loops[asked.recv()]))
+        loop = loops[asked.recv()]
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(TORCH_THREADS)
+        asked.send(next(loop))
 
 
 def hand_written_loops(model: str) -> dict[str, Iterator[int]]:

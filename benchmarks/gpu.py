@@ -23,6 +23,7 @@ import argparse
 import itertools
 import logging
 import os
+import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -51,18 +52,14 @@ RECORD_SEEDS = 3
 PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "L4": 121e12, "RTX 4090": 165e12}
 CNN = ("model=cnn", "dataset=synthetic", f"dataset.batch_size={BATCH}")
 SMALL_IMAGES = ("dataset=synthetic", "dataset.batch_size=128", "device.channels_last=true")
+LANGUAGE_MODEL = ("model=transformer_lm", "dataset=language_modeling", "task.sample_tokens=0")
 LARGE = {
-    "transformer_lm": (
-        "model=transformer_lm",
-        "dataset=shakespeare",
-        "debug=smoke",
-        "trainer.stage_steps=null",
-    ),
     "resnet50": ("model=resnet50", "dataset=synthetic"),
     "resnet18, images of 32 pixels": ("model=resnet18", *SMALL_IMAGES),
     "vgg16, images of 32 pixels": ("model=vgg16", *SMALL_IMAGES),
 }
 CPU_LARGE_STEPS = 2
+TEXT_WORDS = 200_000
 PARTS = ("cnn", "epochs", "large", "records")
 DATA = Path(os.environ.get("DLTRAIN_DATA", "data"))
 
@@ -225,7 +222,26 @@ def measure_large(device: str, steps: int) -> None:
     peak = max((flops for name, flops in PEAK_FLOPS.items() if name in card), default=0.0)
     if device == "cpu":
         steps = CPU_LARGE_STEPS
-    for name, overrides in LARGE.items():
+    with tempfile.TemporaryDirectory() as folder:
+        text = write_text(Path(folder))
+        networks = {"transformer_lm": (*LANGUAGE_MODEL, f"dataset.path={text}"), **LARGE}
+        measure_networks(device, steps, networks, peak)
+
+
+def write_text(folder: Path) -> Path:
+    """Write a text of made-up words for a language model; return its path."""
+    draw = random.Random(0)
+    words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=5)) for _ in range(2000)]
+    path = folder / "text.txt"
+    path.write_text(" ".join(draw.choices(words, k=TEXT_WORDS)), encoding="utf-8")
+    return path
+
+
+def measure_networks(
+    device: str, steps: int, networks: dict[str, tuple[str, ...]], peak: float
+) -> None:
+    """Measure steps of networks in bf16, and how much of the peak they use."""
+    for name, overrides in networks.items():
         settings = (*overrides, "device.precision=bf16")
         seconds = seconds_per_step(device, steps, *settings)
         report(f"{name}, bf16", 1 / seconds, "steps per second")
@@ -237,7 +253,7 @@ def measure_large(device: str, steps: int) -> None:
 def measure_records(device: str, steps: int) -> None:
     """Train the fast experiments with a few seeds."""
     seeds = RECORD_SEEDS if device == "cuda" else 1
-    folders = {"mnist_fast": "MNIST", "cifar10_fast": "cifar-10-batches-py"}
+    folders = {"mnist_fast": "MNIST", "cifar10_fast": "cifar-10-batches-bin"}
     for name, folder in folders.items():
         if not (DATA / folder).is_dir():
             print(f"no {folder} in {DATA}: {name} is not trained")

@@ -109,7 +109,7 @@ def main() -> None:
                 note(f"peak of a hand-written loop, {kind}, MB", peak / 1e6)
     medians = {name: statistics.median(values) for name, values in figures.items()}
     for name, value in medians.items():
-        print(f"{name:48}{value:10.2f}")
+        print(f"{name:48}{value:10.2f}", flush=True)
     allowed = 1.3 * medians["import torch, s"] + 1.0
     print(f"{'first step / (1.3 import torch + 1 s)':48}{medians['first step, s'] / allowed:10.2f}")
     for kind in ("torchvision", "plain"):

@@ -21,7 +21,7 @@ from dltrain.callbacks.metrics_log import MetricsLog
 from dltrain.engine import Callback, Engine
 from dltrain.files import replace_file
 from dltrain.report.batches import picture
-from dltrain.report.drawing import Pixels, as_png, draw, is_plotting_imported, separate_plots
+from dltrain.report.drawing import Pixels, as_png, draw, separate_plots
 from dltrain.runs.folder import MANIFEST, RunFolder
 from dltrain.shell import shell_word
 from dltrain.types import Data, Embedding, PositiveInt, Text, flatten
@@ -39,8 +39,7 @@ MAX_LINE_CHARS = 1000  # of YAML
 RGB_CHANNELS = 3
 MAX_DRAWING_FRACTION = 0.01  # of the time for images and as much for plots, without an interval
 FREE_DRAWING_SECONDS = 0.1  # of the CPU, for the first images
-FIRST_PLOT_SECONDS = 0.8  # of the CPU, most of them to import the plotting library
-NOT_DRAWN = -1
+FIRST_PLOT_SECONDS = 0.8  # of the CPU; most of them import the plotting library
 NOT_HPARAMS = ("callbacks.", "paths.", "expect.", "plugins")
 
 
@@ -75,10 +74,9 @@ class TensorBoard(Callback):
         self.run = run
         self.pictures_every = pictures_every
         self.image_time = DrawingTime(FREE_DRAWING_SECONDS)
-        self.plot_time = DrawingTime(0.0)
+        self.plot_time = DrawingTime(0.0, first_seconds=FIRST_PLOT_SECONDS)
         self.evaluations = 0
-        self.drawn_step = NOT_DRAWN  # the step of the last evaluation that was drawn,
-        self.drawn_names: set[str] = set()  # and what of it
+        self.drawn_names: set[str] = set()  # pictures of the last evaluation that are drawn
         self.settings = settings
         self.command = command
         self.checkpoint = checkpoint  # knows the best evaluation
@@ -167,11 +165,12 @@ class TensorBoard(Callback):
     def evaluation_end(self, engine: Engine) -> None:
         """Write the pictures, tables and texts of an evaluation, if it is its turn."""
         self.evaluations += 1
+        self.drawn_names = set()
         if self.pictures_every is None:
             plots, others = separate_plots(engine.scores)
             if self.image_time.is_left():
                 self.draw_evaluation(engine, others, self.image_time)
-            if plots and self.plot_time.is_left(plot_import_seconds()):
+            if self.plot_time.is_left():
                 self.draw_evaluation(engine, plots, self.plot_time)
         elif self.evaluations % self.pictures_every == 0:
             self.draw_evaluation(engine, engine.scores, self.plot_time)
@@ -183,11 +182,10 @@ class TensorBoard(Callback):
             self.show_vectors(engine.scores, engine.step)
 
     def draw_evaluation(self, engine: Engine, scores: dict[str, Any], spent: DrawingTime) -> None:
-        """Write the pictures, tables and texts among `scores`, each once a step."""
-        if self.drawn_step != engine.step:
-            self.drawn_step = engine.step
-            self.drawn_names = set()
+        """Write the pictures, tables and texts among `scores` that are not drawn yet."""
         new = {name: value for name, value in scores.items() if name not in self.drawn_names}
+        if not new:
+            return
         self.drawn_names.update(new)
         with self.surviving(), spent.measured():
             self.show(new, engine.step)
@@ -292,7 +290,7 @@ class TensorBoard(Callback):
         """Hide what was drawn after the checkpoint: it is drawn again."""
         self.start_step = engine.step
         self.purge_step = engine.step + 1
-        self.drawn_step = NOT_DRAWN
+        self.drawn_names = set()
         with self.surviving():
             for path in self.folder.glob("events.out.tfevents.*"):
                 remove_hparams(path)
@@ -302,20 +300,21 @@ class TensorBoard(Callback):
 class DrawingTime:
     """The time that drawing may take: `free_seconds` and a hundredth of the run's time.
 
-    It counts seconds of this thread on the CPU, so a busy machine does not leave pictures out.
+    `first_seconds` is what the first drawing is expected to take. Seconds of this thread on the CPU
+    count, so a busy machine does not leave pictures out.
     """
 
-    def __init__(self, free_seconds: float) -> None:
+    def __init__(self, free_seconds: float, first_seconds: float = 0.0) -> None:
         self.free_seconds = free_seconds
         self.start = time.perf_counter()
         self.seconds = 0.0
-        self.last_seconds = 0.0
+        self.last_seconds = first_seconds
 
-    def is_left(self, import_seconds: float = 0.0) -> bool:
-        """Return True if another drawing like the last one fits in, with what it must import."""
+    def is_left(self) -> bool:
+        """Return True if another drawing like the last one fits in."""
         elapsed = time.perf_counter() - self.start
         allowed = self.free_seconds + MAX_DRAWING_FRACTION * elapsed
-        return self.seconds + self.last_seconds + import_seconds <= allowed
+        return self.seconds + self.last_seconds <= allowed
 
     @contextmanager
     def measured(self) -> Iterator[None]:
@@ -326,11 +325,6 @@ class DrawingTime:
         finally:
             self.last_seconds = time.thread_time() - start
             self.seconds += self.last_seconds
-
-
-def plot_import_seconds() -> float:
-    """Return the seconds that the first plot takes to import its library; then 0."""
-    return 0.0 if is_plotting_imported() else FIRST_PLOT_SECONDS
 
 
 def remove_hparams(path: Path) -> None:

@@ -23,7 +23,10 @@ Group = dict[str, Any]
 
 
 class DirectStep(Optimizer):
-    """An optimizer of torch whose step calls the fused kernel where nothing else is asked of it."""
+    """An optimizer of torch whose step calls the fused kernel unless hooks or a scaler need more.
+
+    Settings of a group other than its rate and its numbers must not change after the first step.
+    """
 
     is_direct = False  # the state exists and fits the kernel
 
@@ -35,7 +38,6 @@ class DirectStep(Optimizer):
     def update(self, group: Group, gradients: list[Tensor]) -> None:
         """Call the kernel for the parameters of a group."""
 
-    @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Any:
         """Update the parameters with their gradients."""
         gradients = None
@@ -43,8 +45,9 @@ class DirectStep(Optimizer):
             gradients = dense_gradients(self.param_groups)
         if gradients is None:
             return self._torch_step(closure)
-        for group, of_group in zip(self.param_groups, gradients, strict=True):
-            self.update(group, of_group)
+        with torch.no_grad():
+            for group, of_group in zip(self.param_groups, gradients, strict=True):
+                self.update(group, of_group)
         return None
 
     def _torch_step(self, closure: Closure | None) -> Any:
@@ -113,7 +116,7 @@ class DirectAdam(DirectStep, Adam):
         """Return whether a group has moments, and needs no variant of the algorithm."""
         if not group["fused"] or group["amsgrad"] or isinstance(group["lr"], Tensor):
             return False
-        return all("exp_avg" in self.state[param] for param in group["params"])
+        return all("exp_avg" in self.state.get(param, {}) for param in group["params"])
 
     def update(self, group: Group, gradients: list[Tensor]) -> None:
         """Update the parameters of a group."""
@@ -156,7 +159,7 @@ class DirectSGD(DirectStep, SGD):
             return False
         if not group["momentum"]:
             return True
-        states = [self.state[param] for param in group["params"]]
+        states = [self.state.get(param, {}) for param in group["params"]]
         return all(state.get("momentum_buffer") is not None for state in states)
 
     def update(self, group: Group, gradients: list[Tensor]) -> None:

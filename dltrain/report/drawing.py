@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -45,11 +44,6 @@ def separate_plots(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
         else:
             others[name] = value
     return plots, others
-
-
-def is_plotting_imported() -> bool:
-    """Return whether matplotlib is imported, which takes half a second."""
-    return "matplotlib.figure" in sys.modules
 
 
 DRAWINGS: dict[type, Callable[[Any], Pixels]] = {

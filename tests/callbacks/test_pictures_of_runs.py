@@ -39,7 +39,10 @@ def steps_of_images(folder: Path) -> dict[str, list[int]]:
     return {tag: [image.step for image in events.Images(tag)] for tag in events.Tags()["images"]}
 
 
-def test_tensorboard_has_the_pictures_of_every_evaluation(dltrain: Callable[..., Any]) -> None:
+def test_tensorboard_has_the_pictures_of_every_evaluation(
+    dltrain: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorboard, "FREE_DRAWING_SECONDS", 10.0)  # on a slow machine too
     outcome = dltrain(*VAE)
     assert outcome.code == 0, outcome.err
     shown = steps_of_images(Path(outcome.json["run"]))
@@ -65,6 +68,21 @@ def test_pictures_come_every_second_evaluation_and_at_the_end(dltrain: Callable[
     steps = outcome.json["steps"]
     evaluated = sorted({*range(3, steps, 3), steps})
     assert shown == sorted({*evaluated[1::2], steps})
+
+
+def test_an_evaluation_at_the_same_step_is_drawn_again(dltrain: Callable[..., Any]) -> None:
+    """The last, incomplete update changes the weights after an evaluation at that step."""
+    outcome = dltrain(
+        *VAE,
+        "callbacks.tensorboard.pictures_every=1",
+        "trainer.epochs=null",
+        "trainer.steps=10",
+        "trainer.evaluate_every=5",
+        "trainer.accumulate=4",
+    )
+    assert outcome.code == 0, outcome.err
+    shown = steps_of_images(Path(outcome.json["run"]))["val/prior"]
+    assert shown == [5, 10, 10]
 
 
 def test_no_setting_of_pictures_changes_the_run(dltrain: Callable[..., Any]) -> None:
@@ -106,12 +124,12 @@ def test_the_first_plot_waits_until_its_library_can_be_imported(
 ) -> None:
     now = {"run": 0.0}
     monkeypatch.setattr(tensorboard.time, "perf_counter", lambda: now["run"])
-    drawing = DrawingTime(free_seconds=0.0)
-    assert not drawing.is_left(import_seconds=0.8)
+    drawing = DrawingTime(free_seconds=0.0, first_seconds=0.8)
+    assert not drawing.is_left()
     now["run"] = 79.0
-    assert not drawing.is_left(import_seconds=0.8)
+    assert not drawing.is_left()
     now["run"] = 81.0
-    assert drawing.is_left(import_seconds=0.8)
+    assert drawing.is_left()
 
 
 def test_the_final_pictures_lie_in_the_folder(dltrain: Callable[..., Any]) -> None:

@@ -94,6 +94,16 @@ def test_steps_equal_those_of_torch(kind: str, groups: int, kernels: list[str]) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_parameter_that_never_has_a_gradient_has_no_state(kind: str, kernels: list[str]) -> None:
+    pair = Pair(kind)
+    pair.train(3, without=1)
+    assert not kernels
+    pair.assert_equal()
+    keys = [optimizer.state_dict()["state"].keys() for optimizer in pair.optimizers]
+    assert keys[0] == keys[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_parameter_without_a_gradient_is_left_alone(kind: str, kernels: list[str]) -> None:
     pair = Pair(kind)
     pair.train(3)
@@ -105,10 +115,12 @@ def test_a_parameter_without_a_gradient_is_left_alone(kind: str, kernels: list[s
     assert len(kernels) > made
 
 
+@pytest.mark.parametrize("steps", [0, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_loaded_state_is_used(kind: str) -> None:
+def test_a_loaded_state_is_used(kind: str, steps: int) -> None:
+    """Also one from before the first step, which has no moments."""
     pair = Pair(kind)
-    pair.train(3)
+    pair.train(steps)
     saved = [copy.deepcopy(optimizer.state_dict()) for optimizer in pair.optimizers]
     pair.train(2)
     for optimizer, state in zip(pair.optimizers, saved, strict=True):
@@ -118,22 +130,40 @@ def test_a_loaded_state_is_used(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_added_parameters_are_trained(kind: str) -> None:
+def test_added_parameters_are_trained(kind: str, kernels: list[str]) -> None:
     pair = Pair(kind)
     pair.train(2)
     for network, optimizer in zip(pair.networks, pair.optimizers, strict=True):
-        bias = nn.Parameter(torch.ones(3))
-        network[2].bias = bias
-        optimizer.add_param_group({"params": [bias]})
+        network.append(nn.Linear(3, 2))
+        network[3].load_state_dict({"weight": torch.ones(2, 3), "bias": torch.ones(2)})
+        optimizer.add_param_group({"params": list(network[3].parameters())})
+    made = len(kernels)
     pair.train(3)
     pair.assert_equal()
-    assert not torch.equal(pair.networks[1][2].bias, torch.ones(3))
+    assert not torch.equal(pair.networks[1][3].bias, torch.ones(2))
+    assert len(kernels) == made + 2 * 2, "the first step makes the moments"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_hooks_are_called_once_a_step(kind: str, kernels: list[str]) -> None:
-    """Also where an optimizer of torch's class exists, whose step torch has wrapped."""
+def test_a_copy_is_trained_alike(kind: str) -> None:
     pair = Pair(kind)
+    pair.train(3)
+    pair.networks, pair.optimizers = copy.deepcopy((pair.networks, pair.optimizers))
+    pair.train(3)
+    pair.assert_equal()
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_hooks_are_called_once_a_step(
+    kind: str, is_wrapped: bool, kernels: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an optimizer of torch's class exists, whose step torch has wrapped."""
+    pair = Pair(kind)  # of which one is of torch's class
+    if not is_wrapped:
+        for torch_kind in (Adam, AdamW, SGD):
+            step = torch_kind.step
+            monkeypatch.setattr(torch_kind, "step", vars(step).get("__wrapped__", step))
     pair.train(2)
     made = len(kernels)
     calls: list[str] = []
