@@ -14,6 +14,7 @@ from dltrain.config.checking.nodes import own_optimizer
 from dltrain.config.compose import compose
 from dltrain.experiment.experiment import Experiment
 from dltrain.optim import Optim
+from dltrain.optimizers.direct import DirectAdam, DirectAdamW
 from dltrain.runs.checkpoint import Store, load
 
 NETWORKS = ("judge", "generator", "discriminator")
@@ -84,9 +85,9 @@ def test_another_optimizer_for_one_network_takes_nothing_of_the_shared_one() -> 
     found = optims("optimizer.weight_decay=0.1", f"task.optimizers.discriminator={ADAMW}")
     kinds = {network: type(optim.optimizer) for network, optim in found.items()}
     assert kinds == {
-        "judge": torch.optim.Adam,
-        "generator": torch.optim.Adam,
-        "discriminator": torch.optim.AdamW,
+        "judge": DirectAdam,
+        "generator": DirectAdam,
+        "discriminator": DirectAdamW,
     }
     assert betas(found["discriminator"]) == (0.9, 0.999)
     assert found["discriminator"].optimizer.param_groups[0]["weight_decay"] != 0.1
