@@ -110,7 +110,7 @@ def last_step(folder: Path) -> int:
 
 def measure_steps(steps: int) -> None:
     """Print the resident memory of a run at ten points."""
-    command = [sys.executable, "-m", "dltrain", "model=mlp", *images(6400), "callbacks=quiet"]
+    command = [sys.executable, "-m", "dltrain", "model=mlp", *images(6400)]
     command += ["model.hidden_sizes=[16]", "trainer.epochs=1000000", f"trainer.steps={steps}"]
     measured: list[tuple[int, int]] = []
     with tempfile.TemporaryDirectory() as name, subprocess.Popen(command, cwd=name) as process:
