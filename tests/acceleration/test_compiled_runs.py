@@ -6,14 +6,12 @@ A backend that runs each graph as it is stands in for the compiler, which takes 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from dltrain.acceleration import compiling
 from dltrain.runs.folder import METRICS
 
 PLUGIN = ("plugins=[own_interruption]", "callbacks.own={_target_: own_interruption.InterruptAt}")
@@ -37,19 +35,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 CLOSE = 1e-4  # relative: a graph may add in another order
 
 
-@pytest.fixture(autouse=True)
-def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """The graphs that are compiled."""
-    found: list[Any] = []
-
-    def count(graph: Any, inputs: list[Any]) -> Callable[..., Any]:
-        found.append(graph)
-        forward: Callable[..., Any] = graph.forward
-        return forward
-
-    monkeypatch.setattr(compiling, "BACKEND", count)
-    yield found
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("graphs")
 
 
 def trained(dltrain: Callable[..., Any], *settings: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -65,21 +65,6 @@ def network() -> nn.Sequential:
 def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return the messages of the logger dltrain."""
     return [record.getMessage() for record in caplog.records if record.name == "dltrain"]
-
-
-@pytest.fixture
-def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """The graphs that are compiled, in the test."""
-    found: list[Any] = []
-
-    def count(graph: Any, inputs: list[Any]) -> Callable[..., Any]:
-        found.append(graph)
-        forward: Callable[..., Any] = graph.forward
-        return forward
-
-    monkeypatch.setattr(compiling, "BACKEND", count)
-    yield found
-    torch._dynamo.reset()
 
 
 def train(model: Callable[..., Tensor], *sizes: int, width: int = 4) -> Tensor:
