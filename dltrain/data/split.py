@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from dltrain.rng import keyed
-from dltrain.types import BatchSize, FollowsSamples, Spec, Transform
-from dltrain.types.own_code import MisfitError, described_class
+from dltrain.types import BatchSize, FollowsSamples, RowsOf, Spec, Transform
+from dltrain.types.own_code import MisfitError, described_class, is_of_library
 from dltrain.types.transfers import sent
 
 Balance: TypeAlias = Literal["none", "weights", "sampler", "focal"]
@@ -89,6 +89,8 @@ class Split:
         self.transforms_before = [each for each in used if not each.normalized]
         self.transforms_after = [each for each in used if each.normalized]  # standardization
         self.shapes = shapes_after([*self.transforms_before, *self.transforms_after], inputs)
+        self.has_transforms = bool(used)
+        self.changes_samples_alone = all(map(changes_samples_alone, used))
         self.num_classes = 0  # of the one-hot targets of mixed samples; 0 for class numbers
         if any(transform.mixes_targets for transform in used):
             self.num_classes = spec.num_classes
@@ -108,9 +110,27 @@ class Split:
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Return the batches of epoch `number` from position `start` on."""
         order = sent(self.order(number), self.inputs.device)
-        if self.transforms_before or self.transforms_after:
+        if self.has_transforms:
             return self.transformed_batches(order, number, start)
         return self.plain_batches(order, start)
+
+    def shared_epoch(
+        self, number: int, start: int, rows: RowsOf
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return the part `rows(B)` of each batch (B, ...) of epoch `number` from `start` on."""
+        order = sent(self.order(number), self.inputs.device)
+        if self.has_transforms:
+            return shared(self.transformed_batches(order, number, start), rows)
+        return self.plain_parts(order, start, rows)
+
+    def plain_parts(
+        self, order: Tensor, start: int, rows: RowsOf
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield a part of each batch from `start` on, gathered without the rest of the batch."""
+        for position in range(start, len(self)):
+            batch = self.batch_rows(order, position)
+            inputs, targets = self.gather(batch[rows(len(batch))])
+            yield self.standardize(inputs), targets
 
     def transformed_batches(
         self, order: Tensor, number: int, start: int
@@ -199,6 +219,24 @@ class Split:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load nothing."""
+
+
+def shared(
+    batches: Iterator[tuple[Tensor, Tensor]], rows: RowsOf
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the part `rows(B)` of each batch of inputs (B, ...) and targets (B, ...)."""
+    for inputs, targets in batches:
+        part = rows(len(inputs))
+        yield inputs[part], targets[part]
+
+
+def changes_samples_alone(transform: Transform) -> bool:
+    """Return whether what a transform makes of a sample depends on no other sample of the batch.
+
+    It is so for every transform of dltrain that does not mix targets. One of a user's own may look
+    at the whole batch.
+    """
+    return is_of_library(transform) and not transform.mixes_targets
 
 
 def shapes_after(transforms: Sequence[Transform], inputs: Tensor) -> list[tuple[int, ...]]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
     from torch import Tensor
+
+RowsOf: TypeAlias = Callable[[int], slice]
+"""Given the number of samples of a batch, returns the part of it that a process trains on."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,29 @@ class DataSplit(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue with the batches of a saved state."""
+
+
+@runtime_checkable
+class SharesRows(Protocol):
+    """A split that makes a part of each batch without the work for the rest of it.
+
+    It is for training by several processes, which divide each batch of the whole training among
+    them. A split without this method yields whole batches from `epoch`, which are then sliced.
+    """
+
+    def shared_epoch(self, number: int, start: int, rows: RowsOf) -> Iterator[Any]:
+        """Yield a part of each batch of epoch `number`, from batch position `start` on.
+
+        Every part equals that of the whole batch: it is as if each tensor of each batch of
+        `epoch(number, start)` were indexed by `rows(B)`, where B is the number of samples of that
+        batch. There are as many parts as batches, also where `rows` returns an empty slice: a part
+        may have no samples. Random numbers of transforms are those of the whole batch.
+
+        Args:
+            number: The epoch, from 0.
+            start: The position of the first batch.
+            rows: Returns a contiguous slice of range(B), with step 1.
+        """
 
 
 class Data(Protocol):

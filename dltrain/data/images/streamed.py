@@ -25,7 +25,7 @@ from dltrain.data.images.pixel_rule import PixelRule, Values, rule_from
 from dltrain.data.io.workers import CHUNK, Job, Workers, in_threads
 from dltrain.data.split import BatchPlace, Split
 from dltrain.errors import InputError
-from dltrain.types import BatchSize
+from dltrain.types import BatchSize, RowsOf
 from dltrain.types.transfers import sent
 
 log = logging.getLogger("dltrain")
@@ -57,14 +57,24 @@ class Streamed:
         return len(self.split)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of epoch `number` from position `start` on."""
+        """Return the batches of epoch `number` from position `start` on."""
+        return self.shared_epoch(number, start, slice)
+
+    def shared_epoch(
+        self, number: int, start: int, rows: RowsOf
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the part `rows(B)` of each batch (B, ...) of epoch `number` from `start` on.
+
+        The other images of a batch are not decoded, unless a transform may look at them.
+        """
         order = self.split.order(number)
         workers = Workers(self.threads, self.timeout)
         waiting: deque[Decoding] = deque()
         try:
             for position in range(start, len(self)):
-                rows = self.split.batch_rows(order, position)
-                waiting.append(self.begin(position, rows, workers))
+                batch_rows = self.split.batch_rows(order, position)
+                part = rows(len(batch_rows))
+                waiting.append(self.begin(position, batch_rows, part, workers))
                 if len(waiting) > AHEAD_BATCHES:
                     yield self.finish(number, waiting.popleft())
             while waiting:
@@ -72,16 +82,22 @@ class Streamed:
         finally:
             workers.close()
 
-    def begin(self, position: int, rows: Tensor, workers: Workers) -> Decoding:
-        """Let the workers decode the images of a batch."""
+    def begin(self, position: int, rows: Tensor, part: slice, workers: Workers) -> Decoding:
+        """Let the workers decode the images of a part of a batch, or of all of it."""
+        if not self.split.has_transforms:
+            rows, part = rows[part], slice(len(rows))
         # A CUDA device copies without the host's help from page-locked memory alone.
         pinned = self.split.targets.is_cuda
-        images = torch.empty((len(rows), *self.shape), dtype=torch.uint8, pin_memory=pinned)
+        needed = part if self.split.changes_samples_alone else slice(len(rows))
+        # Black images stand for those of other processes, which no transform looks at.
+        images = torch.zeros((len(rows), *self.shape), dtype=torch.uint8, pin_memory=pinned)
         jobs = [
             workers.submit(partial(self.read, some_rows.tolist(), some_images))
-            for some_rows, some_images in zip(rows.split(CHUNK), images.split(CHUNK), strict=True)
+            for some_rows, some_images in zip(
+                rows[needed].split(CHUNK), images[needed].split(CHUNK), strict=True
+            )
         ]
-        return Decoding(position, rows, images, jobs)
+        return Decoding(position, rows, part, images, jobs)
 
     def read(self, rows: list[int], images: Tensor, job: Job) -> None:
         """Decode the images of some rows into `images` (N, C, H, W)."""
@@ -91,7 +107,7 @@ class Streamed:
             raise InputError(f"{why}; it could be read before (row {rows[i]} of the set)")
 
     def finish(self, number: int, batch: Decoding) -> tuple[Tensor, Tensor]:
-        """Wait for the images of a batch, and return it after every transform."""
+        """Wait for the images of a batch, and return its part after every transform."""
         for job in batch.jobs:
             job.result()
         stored_targets = self.split.targets
@@ -99,7 +115,8 @@ class Streamed:
         inputs = sent(batch.images, device).to(torch.float32)
         targets = stored_targets.index_select(0, sent(batch.rows, device))
         place = BatchPlace(number, batch.position, batch.rows)
-        return self.split.transformed(inputs, targets, place)
+        inputs, targets = self.split.transformed(inputs, targets, place)
+        return inputs[batch.part], targets[batch.part]
 
     def order(self, number: int) -> Tensor:
         """Return the rows of epoch `number` in their order."""
@@ -119,10 +136,11 @@ class Streamed:
 
 @dataclass(frozen=True)
 class Decoding:
-    """A batch whose images (B, C, H, W) are being decoded by `jobs`."""
+    """A batch whose images (B, C, H, W) are decoded by `jobs`, of which a `part` is needed."""
 
     position: int
     rows: Tensor
+    part: slice
     images: Tensor
     jobs: list[Job]
 
