@@ -56,6 +56,17 @@ Direction = Literal["max", "min"]
 
 
 @dataclass(frozen=True)
+class Objective:
+    """The value that a step makes smaller: `loss(model(inputs), targets)`.
+
+    `loss` returns the mean over the batch, and the batch's weight.
+    """
+
+    model: nn.Module
+    loss: Callable[[Any, Tensor], tuple[Tensor, float | Tensor]]
+
+
+@dataclass(frozen=True)
 class Stage:
     """A part of training: `step` on every batch of `epochs` epochs, each with an evaluation.
 
@@ -67,6 +78,10 @@ class Stage:
     `replayable` is True if `step` does the same on the device for every batch of the same shapes:
     it makes no decision on the host, acts in no environment, and each of its optimizers makes one
     step. Then device.compile=step may record one step and repeat it for the other batches.
+
+    `objective` is set if a batch is a pair (inputs, targets), and `step` does nothing but one
+    update of the only optimizer by the objective of the batch, logged as "loss". Then the steps of
+    several runs may be made together.
     """
 
     name: str
@@ -79,6 +94,7 @@ class Stage:
     watch: str = ""
     mode: Direction = "max"
     replayable: bool = False
+    objective: Objective | None = None
 
     def rank(self, value: float) -> float:
         """Return `value` of the watched metric, with the sign that makes higher better."""

@@ -188,9 +188,8 @@ def _python_tuple(saved: list[Any]) -> tuple[Any, ...]:
     return version, tuple(words.tolist()), gauss
 
 
-@contextmanager
-def preserved() -> Iterator[None]:
-    """Restore the generators after the block, as if it had drawn nothing."""
+def snapshot() -> Callable[[], None]:
+    """Return a function that brings all generators back to the state that they have now."""
     python = random.getstate()
     numpy = np.random.get_state(legacy=False)  # noqa: NPY002
     seed = _streams.seed
@@ -198,9 +197,8 @@ def preserved() -> Iterator[None]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     python_streams = {name: (stream, stream.getstate()) for name, stream in _streams.python.items()}
     torch_streams = {key: (stream, stream.get_state()) for key, stream in _streams.torch.items()}
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
         torch.set_rng_state(default)
@@ -215,6 +213,18 @@ def preserved() -> Iterator[None]:
         for key, (generator, saved) in torch_streams.items():
             generator.set_state(saved)
             _streams.torch[key] = generator
+
+    return restore
+
+
+@contextmanager
+def preserved() -> Iterator[None]:
+    """Restore the generators after the block, as if it had drawn nothing."""
+    restore = snapshot()
+    try:
+        yield
+    finally:
+        restore()
 
 
 def preserving(call: Callable[..., Any]) -> Callable[..., Any]:

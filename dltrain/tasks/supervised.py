@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dltrain.engine import Direction, Mean, Metrics, Stage
+from dltrain.engine import Direction, Mean, Metrics, Objective, Stage
 from dltrain.losses import training_mean
 from dltrain.optim import Optim
 from dltrain.tasks.outputs import Expected, OutputCheck
@@ -89,6 +89,7 @@ class Supervised:
             watch=self.watch,
             mode=self.mode,
             replayable=True,
+            objective=Objective(self.model, batch_loss),
         )
 
     def _batch_loss(self) -> Callable[[Any, Tensor], tuple[Tensor, Tensor | int]]:

@@ -7,7 +7,7 @@ import logging
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -105,9 +105,12 @@ class SweepJob:
         return cls(**fields)
 
 
-def perform(job: SweepJob, decide: Decide) -> None:
-    """Run a job to its end, whatever happens to it, and write its outcome."""
-    write_outcome(job, run_job(job, decide))
+def perform(job: SweepJob, decide: Decide, more: Sequence[Callback] = ()) -> None:
+    """Run a job to its end, whatever happens to it, and write its outcome.
+
+    `more` are callbacks in addition to the usual ones.
+    """
+    write_outcome(job, run_job(job, decide, more))
 
 
 def write_outcome(job: SweepJob, results: dict[str, Any]) -> None:
@@ -118,11 +121,11 @@ def write_outcome(job: SweepJob, results: dict[str, Any]) -> None:
         log.warning(f"{job.outcome} cannot be written: {e.strerror or e}")
 
 
-def run_job(job: SweepJob, decide: Decide) -> dict[str, Any]:
+def run_job(job: SweepJob, decide: Decide, more: Sequence[Callback] = ()) -> dict[str, Any]:
     """Run a job; return its results, or its status and reason if it failed."""
     try:
         with raised_signals(), config_dir(job.config_dir), user_errors_explained():
-            return trained(job, decide)
+            return trained(job, decide, more)
     except StoppedBySignal as e:
         return {**unfinished(INTERRUPTED, "interrupted"), "signal": e.number}
     except KeyboardInterrupt:
@@ -179,11 +182,12 @@ def is_of_job(run: RunFolder, job: SweepJob) -> bool:
     return identity(requested_config(run.read_json(MANIFEST))) == job.identity
 
 
-def trained(job: SweepJob, decide: Decide) -> dict[str, Any]:
+def trained(job: SweepJob, decide: Decide, more: Sequence[Callback] = ()) -> dict[str, Any]:
     """Train the job's run to its end, or continue it, and return its results."""
     overrides = list(job.overrides)
     options = Options(argv=overrides, overrides=overrides, debug=job.debug)
-    more: list[Callback] = [Pruning(job.metric, decide)] if job.reports else []
+    if job.reports:
+        more = [Pruning(job.metric, decide), *more]
     composed = compose(overrides)
     raise_all(composed)
     if not (job.folder / CONFIG).is_file():
