@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -39,6 +39,13 @@ def batch_count(samples: int, batch_size: int, training: bool) -> int:
     if training and last_has_one_sample:
         return count - 1
     return count
+
+
+class EpochOrder(Protocol):
+    """The rows of an epoch in their order: a tensor (N,), or rows that are computed when needed."""
+
+    def __getitem__(self, positions: slice, /) -> Tensor:
+        """Return the rows at some positions of the epoch."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class Split:
         is_last = position + 1 >= self.count
         return self.samples if is_last else (position + 1) * self.batch_size
 
-    def batch_rows(self, order: Tensor, position: int) -> Tensor:
+    def batch_rows(self, order: EpochOrder, position: int) -> Tensor:
         """Return the rows of the batch at `position` of an epoch whose rows come in `order`."""
         return order[position * self.batch_size : self.end_of_batch(position)]
 

@@ -47,9 +47,26 @@ def read_image(
     """
     try:
         content = read_file(path)
+    except OSError as e:
+        raise InputError(f"{path} cannot be read as an image: {e}") from e
+    return decode_image(content, str(path), shape, rule, jpeg_decoder)
+
+
+def decode_image(
+    content: bytes,
+    name: str,
+    shape: tuple[int, ...],
+    rule: PixelRule = PixelRule(),  # noqa: B008
+    jpeg_decoder: JpegDecoder | None = None,
+) -> Tensor:
+    """Return the image in a file's content as uint8 (C, H, W); see `read_image`.
+
+    Messages call it by its `name`.
+    """
+    try:
         pixels = jpeg_decoder(content, shape[0]) if jpeg_decoder else None
         if pixels is None:
-            image = decoded(content, shape, rule, str(path))
+            image = decoded(content, shape, rule, name)
         elif pixels.shape == shape:
             return pixels
         else:
@@ -59,7 +76,7 @@ def read_image(
             e.pixels = fitted(e.pixels, shape)
         raise
     except Exception as e:  # Pillow raises nearly anything on a broken file
-        raise InputError(f"{path} cannot be read as an image: {reason(e)}") from e
+        raise InputError(f"{name} cannot be read as an image: {reason(e)}") from e
     return fitted(image, shape)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from dltrain.data.images.folder import Files, Folder, ReadingProgress
 from dltrain.data.images.labeled import Statistics, mean_and_std
 from dltrain.data.images.pixel_rule import PixelRule, Values, rule_from
 from dltrain.data.io.workers import CHUNK, Job, Workers, in_threads
-from dltrain.data.split import BatchPlace, Split
+from dltrain.data.split import BatchPlace, EpochOrder, Split
 from dltrain.errors import InputError
 from dltrain.types import BatchSize, RowsOf
 from dltrain.types.transfers import sent
@@ -32,24 +32,52 @@ log = logging.getLogger("dltrain")
 AHEAD_BATCHES = 4  # that are decoded before they are asked for
 
 
-class Streamed:
-    """The batches of `split`, whose rows are the images in `paths`, decoded when they are needed.
+ReadRows: TypeAlias = Callable[[list[int], Tensor, Job], None]
+"""Decodes the images of some rows into a tensor (N, C, H, W); called on any thread.
 
-    The images of a `folder` become `shape` (C, H, W). Batches equal those that the split would make
-    of the same images in memory, whatever the number of threads. Raises InputError, with name and
-    row, for a file that cannot be read any more, or not within the folder's timeout.
+Raises InputError, with name and row, for a file that cannot be read any more.
+"""
+
+
+class Reader(Protocol):
+    """The reader of one epoch's images."""
+
+    def begin(self, rows: Tensor) -> ReadRows:
+        """Return the function that decodes images of the next batch, whose `rows` (B,) these are.
+
+        It is called for every batch of the epoch in order, and returns before anything is read.
+        """
+
+    def close(self) -> None:
+        """Abandon what is being read."""
+
+
+class Rows(Protocol):
+    """Images that stay in their files, and the order in which an epoch reads them."""
+
+    def order(self, number: int) -> EpochOrder:
+        """Return the rows of epoch `number` in their order."""
+
+    def reader(self, order: EpochOrder) -> Reader:
+        """Return a reader for an epoch with such an order of rows."""
+
+
+class Streamed:
+    """The batches of `split`, whose images are in files and decoded when they are needed.
+
+    The images of the `source` have the `shape` (C, H, W). Batches equal those that the split would
+    make of the same images in memory, whatever the number of threads. Raises InputError for a file
+    that cannot be read any more, or not within `timeout` seconds.
     """
 
     def __init__(
-        self, split: Split, paths: list[str], shape: tuple[int, ...], folder: Folder
+        self, split: Split, source: Rows, shape: tuple[int, ...], threads: int, timeout: float
     ) -> None:
         self.split = split
-        self.paths = paths
+        self.source = source
         self.shape = shape
-        self.rule = folder.rule
-        self.jpeg_decoder = folder.jpeg_decoder
-        self.threads = folder.threads
-        self.timeout = folder.timeout
+        self.threads = threads
+        self.timeout = timeout
         self.batch_size = split.batch_size
         self.samples = split.samples
 
@@ -67,22 +95,26 @@ class Streamed:
 
         The other images of a batch are not decoded, unless a transform may look at them.
         """
-        order = self.split.order(number)
+        order = self.source.order(number)
+        reader = self.source.reader(order)
         workers = Workers(self.threads, self.timeout)
         waiting: deque[Decoding] = deque()
         try:
             for position in range(start, len(self)):
                 batch_rows = self.split.batch_rows(order, position)
                 part = rows(len(batch_rows))
-                waiting.append(self.begin(position, batch_rows, part, workers))
+                waiting.append(self.begin(position, batch_rows, part, reader, workers))
                 if len(waiting) > AHEAD_BATCHES:
                     yield self.finish(number, waiting.popleft())
             while waiting:
                 yield self.finish(number, waiting.popleft())
         finally:
+            reader.close()
             workers.close()
 
-    def begin(self, position: int, rows: Tensor, part: slice, workers: Workers) -> Decoding:
+    def begin(
+        self, position: int, rows: Tensor, part: slice, reader: Reader, workers: Workers
+    ) -> Decoding:
         """Let the workers decode the images of a part of a batch, or of all of it."""
         if not self.split.has_transforms:
             rows, part = rows[part], slice(len(rows))
@@ -91,20 +123,15 @@ class Streamed:
         needed = part if self.split.changes_samples_alone else slice(len(rows))
         # Black images stand for those of other processes, which no transform looks at.
         images = torch.zeros((len(rows), *self.shape), dtype=torch.uint8, pin_memory=pinned)
+        needed_rows = rows[needed]
+        read = reader.begin(needed_rows)
         jobs = [
-            workers.submit(partial(self.read, some_rows.tolist(), some_images))
+            workers.submit(partial(read, some_rows.tolist(), some_images))
             for some_rows, some_images in zip(
-                rows[needed].split(CHUNK), images[needed].split(CHUNK), strict=True
+                needed_rows.split(CHUNK), images[needed].split(CHUNK), strict=True
             )
         ]
         return Decoding(position, rows, part, images, jobs)
-
-    def read(self, rows: list[int], images: Tensor, job: Job) -> None:
-        """Decode the images of some rows into `images` (N, C, H, W)."""
-        paths = [self.paths[row] for row in rows]
-        odd = read_images(paths, images, job.at, self.rule, self.jpeg_decoder)
-        for i, why in odd.why.items():
-            raise InputError(f"{why}; it could be read before (row {rows[i]} of the set)")
 
     def finish(self, number: int, batch: Decoding) -> tuple[Tensor, Tensor]:
         """Wait for the images of a batch, and return its part after every transform."""
@@ -120,7 +147,7 @@ class Streamed:
 
     def order(self, number: int) -> Tensor:
         """Return the rows of epoch `number` in their order."""
-        return self.split.order(number)
+        return self.source.order(number)[0 : self.samples]
 
     def class_counts(self, num_classes: int) -> tuple[int, ...]:
         """Return the number of samples of each class."""
@@ -132,6 +159,38 @@ class Streamed:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load nothing."""
+
+
+class FileRows:
+    """The images in `paths`, of the rows of `split`, which become pixels as those of `folder`."""
+
+    def __init__(self, split: Split, paths: list[str], folder: Folder) -> None:
+        self.split = split
+        self.paths = paths
+        self.rule = folder.rule
+        self.jpeg_decoder = folder.jpeg_decoder
+
+    def order(self, number: int) -> Tensor:
+        """Return the rows of epoch `number` in their order."""
+        return self.split.order(number)
+
+    def reader(self, order: EpochOrder) -> FileRows:
+        """Return a reader for an epoch; every file is opened when it is decoded."""
+        return self
+
+    def begin(self, rows: Tensor) -> ReadRows:
+        """Return the function that decodes images of the next batch."""
+        return self.read
+
+    def read(self, rows: list[int], images: Tensor, job: Job) -> None:
+        """Decode the images of some rows into `images` (N, C, H, W)."""
+        paths = [self.paths[row] for row in rows]
+        odd = read_images(paths, images, job.at, self.rule, self.jpeg_decoder)
+        for i, why in odd.why.items():
+            raise InputError(f"{why}; it could be read before (row {rows[i]} of the set)")
+
+    def close(self) -> None:
+        """Do nothing: no file is open."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +267,8 @@ class ImageFiles:
 
     def batches(self, name: str, split: Split) -> Streamed:
         """Return the batches of a split, decoded ahead of their use."""
-        return Streamed(split, self.sets[name].paths, self.shape, self.folder)
+        source = FileRows(split, self.sets[name].paths, self.folder)
+        return Streamed(split, source, self.shape, self.folder.threads, self.folder.timeout)
 
 
 def streamed_bytes(folder: Folder, batch_size: BatchSize) -> int:
