@@ -51,6 +51,7 @@ class Options:
     samples: str | None = None
     tokens: str | None = None
     worst: str | None = None
+    shard_size: str | None = None
     found_run: str = ""
     sort: str | None = None
     group: str | None = None

@@ -139,6 +139,20 @@ VERB_PAGES = {
         {"checkpoint=best": CHECKPOINT},
         ("dltrain export last --format word2vec --out words.vec",),
     ),
+    "pack": VerbPage(
+        "Write the images of a data set into shards of many images each, tar files in the layout\n"
+        "of WebDataset, or Parquet files. `dataset=shards dataset.path=FOLDER` reads them without\n"
+        "holding them in memory. Images that are files are copied byte for byte.",
+        {
+            "dataset=cifar10": "the data set; a bare `cifar10` is the same",
+            "KEY=VALUE": "a key of the data set, such as dataset.path=FOLDER",
+        },
+        (
+            "dltrain pack dataset=cifar10 --out packed",
+            "dltrain pack dataset=image_folder dataset.path=photos --out packed --shard-size 1GB",
+            "dltrain pack cifar10 --out packed --format parquet",
+        ),
+    ),
     "resume": VerbPage(
         f"Continue an interrupted run exactly, or train a finished one longer.\n{RUN}\n"
         "SWEEP is a sweep's folder or a part of its name; trials that are not done are trained.",

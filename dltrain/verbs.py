@@ -108,6 +108,13 @@ VERBS = {
         "word vectors, for other programs",
         names=1,
     ),
+    "pack": Verb(
+        "dltrain.commands.pack:pack",
+        "pack DATASET --out FOLDER",
+        "write images into shards, for sets beyond memory",
+        names=1,
+        writes_files=True,
+    ),
     "resume": Verb(
         "dltrain.commands.resume:resume",
         "resume RUN|SWEEP [overrides]",
@@ -202,11 +209,20 @@ FLAGS = {
     "--explain": Flag("explain", verbs=("predict",), purpose="draws why a run predicts a class"),
     "--samples": Flag("samples", "64", ("generate",), "is the number of images"),
     "--tokens": Flag("tokens", "200", ("generate",), "is the number of tokens after a text"),
-    "--format": Flag("format", "word2vec", ("export",), "is the format of the file"),
+    "--format": Flag(
+        "format",
+        "word2vec",
+        ("export", "pack"),
+        "is the format of the file, or of the shards",
+        examples=(("export", "word2vec"), ("pack", "webdataset")),
+    ),
+    "--shard-size": Flag(
+        "shard_size", "100MB", ("pack",), "is about how much a shard holds: KB, MB or GB"
+    ),
     "--out": Flag(
         "out",
         "FILE",
-        ("evaluate", "predict", "generate", "export", "rollout", "compare", "schema"),
+        ("evaluate", "predict", "generate", "export", "rollout", "compare", "schema", "pack"),
         "is the file to write",
         examples=(
             ("evaluate", "FILE.csv"),
@@ -216,6 +232,7 @@ FLAGS = {
             ("rollout", "episode.gif"),
             ("compare", "curves.png"),
             ("schema", "schema.json"),
+            ("pack", "FOLDER"),
         ),
     ),
     "--where": Flag("where", "model=cnn", ("runs",), "selects runs by a condition", repeated=True),

@@ -33,6 +33,7 @@ RULES: dict[str, set[str]] = {
         "PIL",
         "pyarrow",
         "filelock",
+        "fsspec",
         "tokenizers",
         "gymnasium",
         "yaml",

@@ -268,6 +268,35 @@ class Continues(Protocol):
         """Load the `description` of earlier training data; unlike `restore`, keep the splits."""
 
 
+@dataclass(frozen=True)
+class PackedSet:
+    """One set of a data set (train, val or test), as `dltrain pack` writes it.
+
+    Attributes:
+        targets: The number of the class of each sample (N,).
+        content: Returns the name of a sample's file, such as cat/1.jpg, and its content.
+        moments: The sum and the sum of squares (N, 2, C) of each channel of every image.
+    """
+
+    targets: Tensor
+    content: Callable[[int], tuple[str, bytes]]
+    moments: Any
+
+
+@runtime_checkable
+class Packs(Protocol):
+    """Images of classes that `dltrain pack` can write into shards."""
+
+    def packed_sets(self) -> Mapping[str, PackedSet]:
+        """Return the sets that the data comes with, by name; a test or val set may be absent."""
+
+    def packed_spec(self) -> Spec:
+        """Return the shape of the images, their classes, and statistics if they are published."""
+
+    def packed_pixels(self) -> Mapping[str, Any]:
+        """Return the rule by which pixels became the bytes of the moments, after the sets."""
+
+
 @runtime_checkable
 class Standardizes(Protocol):
     """Images that can be standardized by the mean and deviation that a trained network expects."""

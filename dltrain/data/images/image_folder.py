@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from dltrain.data.held_out.advice import Sides, path_advice
 from dltrain.data.held_out.groups import Groups
 from dltrain.data.held_out.path_groups import path_rule
 from dltrain.data.images.decode import cores
-from dltrain.data.images.folder import Folder, OddFiles
+from dltrain.data.images.folder import Files, Folder, OddFiles
 from dltrain.data.images.in_memory import InMemory, fake_images
 from dltrain.data.images.labeled import (
     FOLDER_DIGEST,
@@ -26,8 +27,9 @@ from dltrain.data.images.labeled import (
     Scaling,
     size_in_bytes,
 )
+from dltrain.data.images.opening import read_file
 from dltrain.data.images.pixel_rule import Background, PixelRule, given_rule
-from dltrain.data.images.streamed import ImageFiles, streamed_bytes
+from dltrain.data.images.streamed import ImageFiles, streamed_bytes, survey
 from dltrain.data.io.cache import CACHE
 from dltrain.data.io.layout.describe import EXPECTED
 from dltrain.data.io.memory import free_memory
@@ -39,6 +41,7 @@ from dltrain.types import (
     ColumnName,
     Fraction,
     Ge,
+    PackedSet,
     PositiveFloat,
     PositiveInt,
     Spec,
@@ -260,6 +263,44 @@ class ImageFolder(LabeledImages):
     def fake(self) -> InMemory:
         """Return a few small batches of random images of the same shape and classes."""
         return fake_images(self)
+
+    def packed_sets(self) -> dict[str, PackedSet]:
+        """Return the files of every split that the folder has, byte for byte.
+
+        All of them are read once before, so that files which are not images are left out or
+        refused as `odd_files` says.
+        """
+        paths, moments = survey(self.folder, self.root / CACHE)
+        row_of = {path: row for row, path in enumerate(paths)}
+        start = f"{self.folder.path}{os.sep}"
+
+        def packed(files: Files) -> PackedSet:
+            kept = [row for row, path in enumerate(files.paths) if path in row_of]
+            names = [files.paths[row] for row in kept]
+
+            def content(row: int) -> tuple[str, bytes]:
+                return names[row].removeprefix(start), file_content(names[row])
+
+            rows = [row_of[name] for name in names]
+            return PackedSet(files.targets[kept], content, moments[rows].numpy())
+
+        return {name: packed(files) for name, files in self.folder.own_files.items()}
+
+    def packed_spec(self) -> Spec:
+        """Return the shape of the images and their classes."""
+        return self.folder.spec
+
+    def packed_pixels(self) -> dict[str, Any]:
+        """Return the rule by which the pixels of the files became bytes."""
+        return self.folder.rule.description()
+
+
+def file_content(path: str) -> bytes:
+    """Return the content of an image file; InputError if it cannot be read any more."""
+    try:
+        return read_file(path)
+    except OSError as e:
+        raise InputError(f"{path} cannot be read ({e}); it could be read before") from e
 
 
 def square(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
@@ -11,13 +12,26 @@ from torch import Tensor
 
 from dltrain.data.fake import fake_batch_size, fake_samples
 from dltrain.data.held_out.groups import Groups
+from dltrain.data.images.decode import as_image
 from dltrain.data.images.labeled import ImageTensors, LabeledImages, Scaling, size_in_bytes
+from dltrain.data.images.moments import moments_of_images
 from dltrain.data.images.pixel_rule import PixelRule
 from dltrain.data.images.synthetic import Synthetic
 from dltrain.data.split import Balance
 from dltrain.errors import InputError
-from dltrain.types import BatchSize, Fraction, Ge, PositiveInt, Source, Spec, Transform
+from dltrain.types import (
+    BatchSize,
+    Fraction,
+    Ge,
+    PackedSet,
+    PositiveInt,
+    Source,
+    Spec,
+    Transform,
+)
 from dltrain.types.own_code import MisfitError, described_class, is_of_library
+
+PACKED_ROWS = 1024  # whose moments are computed at a time
 
 
 class InMemory(LabeledImages):
@@ -91,6 +105,39 @@ class InMemory(LabeledImages):
     def fake(self) -> InMemory:
         """Return a few small batches of random images of the same shape and classes."""
         return fake_images(self)
+
+    def packed_sets(self) -> dict[str, PackedSet]:
+        """Return the sets of the source, each image as a PNG file, which loses nothing."""
+        return {name: packed_images(*pair) for name, pair in self.read().items()}
+
+    def packed_spec(self) -> Spec:
+        """Return the spec of the source."""
+        return self.source.spec
+
+    def packed_pixels(self) -> dict[str, Any]:
+        """Return the rule of images that are bytes already."""
+        return PixelRule().description()
+
+
+def packed_images(images: Tensor, targets: Tensor) -> PackedSet:
+    """Return images (N, C, H, W) and their classes (N,) as a set to pack.
+
+    Raises:
+        InputError: The images are neither gray nor in color.
+    """
+    if images.shape[1] not in (1, 3):
+        raise InputError(
+            f"images of {images.shape[1]} channels cannot be packed: shards hold gray and color "
+            "images"
+        )
+
+    def content(row: int) -> tuple[str, bytes]:
+        buffer = io.BytesIO()
+        as_image(images[row]).save(buffer, "PNG")
+        return f"{row}.png", buffer.getvalue()
+
+    parts = [moments_of_images(part) for part in images.split(PACKED_ROWS)]
+    return PackedSet(targets, content, torch.cat(parts).numpy())
 
 
 def require_sets(source: Source, sets: Collection[str]) -> None:

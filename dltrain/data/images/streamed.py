@@ -21,6 +21,7 @@ from torch import Tensor
 from dltrain.data.images.decode import read_images
 from dltrain.data.images.folder import Files, Folder, ReadingProgress
 from dltrain.data.images.labeled import Statistics, mean_and_std
+from dltrain.data.images.moments import moments_of_images
 from dltrain.data.images.pixel_rule import PixelRule, Values, rule_from
 from dltrain.data.io.workers import CHUNK, Job, Workers, in_threads
 from dltrain.data.split import BatchPlace, EpochOrder, Split
@@ -334,8 +335,7 @@ def moments_of(
         images = torch.empty((len(some_rows), *shape), dtype=torch.uint8)
         some_paths = [paths[row] for row in some_rows]
         odd = read_images(some_paths, images, job.at, rule, jpeg_decoder)
-        values = images.flatten(2).to(torch.float32)
-        moments = torch.stack([values.sum(2), values.square_().sum(2)], dim=1).double()
+        moments = moments_of_images(images)
         moments[list(odd.why)] = torch.nan
         return moments, {some_rows[i]: values for i, values in odd.unsettled.items()}
 

@@ -1,0 +1,1 @@
+"""Sets in shards: tar files or Parquet files that hold many samples each."""
