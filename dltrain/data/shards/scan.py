@@ -118,6 +118,11 @@ def shards_among(sizes: dict[str, int], storage: Storage) -> list[str]:
         kind: [name for name in sizes if name.lower().endswith(ENDINGS[kind])] for kind in KINDS
     }
     kinds = [kind for kind, names in by_kind.items() if names]
+    if not kinds and not storage.is_local:
+        raise InputError(
+            f"{storage.place} cannot be reached, has no shards, or does not list its files, which "
+            f"only shards with an index ({INDEX}) do without; {EXPECTED}"
+        )
     if not kinds:
         raise InputError(f"{storage.place} has no shards; {EXPECTED}")
     if len(kinds) > 1:
