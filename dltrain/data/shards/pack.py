@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dltrain")
 ORDER_SEED = 0  # of the order of training samples, which is the same for every run of `pack`
-ROW_GROUP_BYTES = 2**23  # of a Parquet file; a reader holds one in memory
+ROW_GROUP_BYTES = 2**21  # of a Parquet file; a reader holds one in memory
 MAX_KEY_CHARS = 80  # a name of a tar member has at most 100 without an extension of the format
 MEMBER_OVERHEAD = 2 * tarfile.BLOCKSIZE  # of the image and of its class, beside their content
 ODD_CHARACTERS = re.compile(r"[^A-Za-z0-9_-]+")
