@@ -1,0 +1,170 @@
+"""Lanes: runs that wait for each other before every step, and make it together.
+
+A run asks for a step, or for the outputs of its network in an evaluation, and waits. When all runs
+of its lane wait, the last one to ask computes what they asked for, and all continue.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from dltrain.vectorized.program import Draw, Part, Program
+
+Kind = Literal["join", "step", "outputs"]
+
+
+@dataclass(eq=False)
+class Request:
+    """A run's wish: a training step on a batch, or the outputs for a batch of an evaluation.
+
+    `answer` is None if the run has to do it by itself. `part` is None if it would anyway.
+    """
+
+    kind: Kind
+    run: int
+    part: Part | None = None
+    batch: Any = None
+    answer: Any = None
+    is_done: bool = field(default=False)
+
+    def likeness(self) -> Any:
+        """Return what requests have in common that can be met together."""
+        tensors = self.batch if isinstance(self.batch, tuple) else (self.batch,)
+        return self.kind, [(x.shape, x.dtype, x.device) for x in tensors]
+
+    @property
+    def is_plain(self) -> bool:
+        """True if the run has to do by itself what it asks for."""
+        if self.part is None:
+            return True
+        if self.kind == "step":
+            is_pair = isinstance(self.batch, tuple) and len(self.batch) == 2
+            return not (is_pair and all(isinstance(x, Tensor) for x in self.batch))
+        return not isinstance(self.batch, Tensor)
+
+
+class Meeting:
+    """A place where so many runs meet, `size`, and where the last one to come acts for all."""
+
+    def __init__(self, size: int) -> None:
+        self.condition = threading.Condition()
+        self.size = size
+        self.waiting: list[Request] = []
+
+    def ask(self, request: Request) -> Any:
+        """Return the answer, once all runs have asked; the last one meets all requests."""
+        with self.condition:
+            self.waiting.append(request)
+            requests = self.complete()
+        self.meet(requests)
+        with self.condition:
+            while not request.is_done:
+                self.condition.wait()
+        return request.answer
+
+    def leave(self) -> None:
+        """Be one run less; the others do not wait for it any more."""
+        with self.condition:
+            self.size -= 1
+            requests = self.complete()
+        self.meet(requests)
+
+    def complete(self) -> list[Request]:
+        """Return the requests of all runs if all wait; [] before."""
+        if len(self.waiting) < self.size:
+            return []
+        requests = self.waiting
+        self.waiting = []
+        return requests
+
+    def meet(self, requests: list[Request]) -> None:
+        """Meet requests, and let their runs continue."""
+        if not requests:
+            return
+        try:
+            self.answer(requests)
+        finally:
+            with self.condition:
+                for request in requests:
+                    request.is_done = True
+                self.condition.notify_all()
+
+    def answer(self, requests: list[Request]) -> None:
+        """Set the answers of requests."""
+        raise NotImplementedError
+
+
+class Lane(Meeting):
+    """Runs whose networks have the same layers, and whose steps are made as one.
+
+    `problem` says why the steps cannot be made together, once that is known; `noted` is True when
+    it has been logged. `draw` draws the masks of dropout, for a run by its number.
+    """
+
+    def __init__(self, runs: Sequence[int], threads: int, draw: Any) -> None:
+        super().__init__(len(runs))
+        self.threads = threads
+        self.draw = draw
+        self.problem = ""
+        self.noted = False
+        self.program: Program | None = None
+        self.runs: tuple[int, ...] = ()  # of the program
+
+    def answer(self, requests: list[Request]) -> None:
+        """Meet the requests that are alike together."""
+        groups: dict[str, list[Request]] = {}
+        for request in requests:
+            if not request.is_plain and not self.problem:
+                groups.setdefault(str(request.likeness()), []).append(request)
+        for group in groups.values():
+            if len(group) > 1:
+                self.answer_together(sorted(group, key=lambda request: request.run))
+
+    def answer_together(self, requests: list[Request]) -> None:
+        """Meet requests that are alike by the program of their runs."""
+        parts = [request.part for request in requests if request.part is not None]
+        try:
+            program = self.program_of([request.run for request in requests], parts)
+            batches = [request.batch for request in requests]
+            if requests[0].kind == "step":
+                answers: list[Any] = list(tried(program, batches))
+            else:
+                answers = program.predict(batches)
+        except Exception as e:  # of a layer without a rule; the run's own step shows all others
+            self.problem = f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else e}"
+            return
+        for request, one in zip(requests, answers, strict=True):
+            request.answer = one
+
+    def program_of(self, runs: list[int], parts: list[Part]) -> Program:
+        """Return the program of some runs, which is kept until it is that of others."""
+        key = tuple(runs)
+        is_same = self.program is not None and self.program.parts == parts
+        if self.program is None or key != self.runs or not is_same:
+            draw: Draw = lambda number, layer, ones: self.draw(key[number], layer, ones)  # noqa: E731
+            self.program = Program(parts, draw)
+            self.runs = key
+        return self.program
+
+
+def tried(program: Program, batches: list[Any]) -> list[Any]:
+    """Return the steps of a program; after an error its buffers are as before."""
+    if program.is_tried:
+        return program.train(batches)
+    buffers = {name: buffer.clone() for name, buffer in program.buffers.items()}
+    try:
+        answers = program.train(batches)
+    except Exception:
+        with torch.no_grad(), suppress(RuntimeError):
+            for name, before in buffers.items():
+                program.buffers[name].copy_(before)
+        raise
+    program.is_tried = True
+    return answers
