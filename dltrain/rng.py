@@ -217,6 +217,41 @@ def snapshot() -> Callable[[], None]:
     return restore
 
 
+class Generators:
+    """The generators of one of several runs of this process that take turns.
+
+    Those of Python and torch are global objects, whose states are exchanged. NumPy's and the named
+    ones are exchanged themselves, as their states take longer. A new object has generators in an
+    unknown state: a run seeds them when it starts.
+    """
+
+    def __init__(self) -> None:
+        self.numpy: Any = np.random.MT19937()
+        self.streams = _Streams()
+        self._keep_states()
+
+    def _keep_states(self) -> None:
+        self.python = random.getstate()
+        self.torch = torch.default_generator.get_state()
+        self.cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+
+    def keep(self) -> None:
+        """Keep the generators as the run leaves them."""
+        self._keep_states()
+        self.numpy = np.random.get_bit_generator()
+        self.streams = _Streams()
+        vars(self.streams).update(vars(_streams))
+
+    def restore(self) -> None:
+        """Let the process have the generators of the run."""
+        random.setstate(self.python)
+        np.random.set_bit_generator(self.numpy)
+        torch.default_generator.set_state(self.torch)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(self.cuda)
+        vars(_streams).update(vars(self.streams))
+
+
 @contextmanager
 def preserved() -> Iterator[None]:
     """Restore the generators after the block, as if it had drawn nothing."""

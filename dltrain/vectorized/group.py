@@ -125,7 +125,8 @@ class Joined:
         if answer is None:
             return self.own.run(stage, batch)
         loss, weight, gradients = answer
-        stage.optims[0].update(loss, gradients, weight)
+        if gradients is not None:
+            stage.optims[0].update(loss, gradients, weight)
         return {"loss": Mean(loss, weight)}
 
     def release(self) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dltrain.vectorized.program import Draw, Part, Program
+from dltrain.vectorized.updates import update_together
 
 Kind = Literal["join", "step", "outputs"]
 
@@ -134,7 +135,7 @@ class Lane(Meeting):
             program = self.program_of([request.run for request in requests], parts)
             batches = [request.batch for request in requests]
             if requests[0].kind == "step":
-                answers: list[Any] = list(tried(program, batches))
+                answers: list[Any] = updated(program, tried(program, batches))
             else:
                 answers = program.predict(batches)
         except Exception as e:  # of a layer without a rule; the run's own step shows all others
@@ -152,6 +153,14 @@ class Lane(Meeting):
             self.program = Program(parts, draw)
             self.runs = key
         return self.program
+
+
+def updated(program: Program, answers: list[Any]) -> list[Any]:
+    """Make the updates of all runs, if one call can; the answers then have no gradients."""
+    optims = [part.optim for part in program.parts]
+    if not update_together(optims, [gradients for _, _, gradients in answers]):
+        return answers
+    return [(loss, weight, None) for loss, weight, _ in answers]
 
 
 def tried(program: Program, batches: list[Any]) -> list[Any]:

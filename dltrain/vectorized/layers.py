@@ -28,7 +28,11 @@ def side_by_side(x: Tensor, dim: int | None) -> Tensor:
     """
     if dim is not None:
         x = x.movedim(dim, 1).flatten(1, 2)
-    return x.contiguous(memory_format=CHANNELS_LAST)
+    x = x.contiguous(memory_format=CHANNELS_LAST)
+    _, channels, height, width = x.shape
+    if channels == 1:  # both layouts are the same then; strides decide which one torch chooses
+        x = x.as_strided(x.shape, (height * width, 1, width, 1), x.storage_offset())
+    return x
 
 
 def runs_of(dims: Sequence[int | None], *tensors: Tensor) -> int:

@@ -13,23 +13,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from dltrain import rng
 
 log = logging.getLogger("dltrain")
 
 
-class ProcessState:
-    """The generators, the log handlers and the hook of threads, as they are now."""
+class RunState:
+    """The generators, the log handlers and the hook of threads of a run that waits for its turn."""
 
-    def __init__(self) -> None:
-        self.restore_generators = rng.snapshot()
-        self.handlers = list(log.handlers)
-        self.filters = list(log.filters)
+    def __init__(self, handlers: list[logging.Handler], filters: list[Any]) -> None:
+        self.generators = rng.Generators()
+        self.handlers = list(handlers)
+        self.filters = list(filters)
         self.hook: Callable[[threading.ExceptHookArgs], Any] = threading.excepthook
 
+    def keep(self) -> None:
+        """Keep what the process has, for the run's next turn."""
+        self.generators.keep()
+        self.handlers = list(log.handlers)
+        self.filters = list(log.filters)
+        self.hook = threading.excepthook
+
     def restore(self) -> None:
-        """Bring all of it back."""
-        self.restore_generators()
+        """Let the process have it again."""
+        self.generators.restore()
         log.handlers[:] = self.handlers
         log.filters[:] = self.filters
         threading.excepthook = self.hook
@@ -38,13 +47,17 @@ class ProcessState:
 class Turns:
     """The turns of several runs, which are known by their numbers.
 
-    A run starts with the state that the process has when this object is made.
+    A run starts with the log handlers that the process has when this object is made.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.beginning = ProcessState()
-        self.states: dict[int, ProcessState] = {}
+        self.handlers = list(log.handlers)
+        self.filters = list(log.filters)
+        self.hook = threading.excepthook
+        self.bit_generator = np.random.get_bit_generator()
+        self.restore_generators = rng.snapshot()
+        self.states: dict[int, RunState] = {}
         self.latest: int | None = None  # the run whose state the process has
 
     @contextmanager
@@ -71,10 +84,16 @@ class Turns:
         if self.latest == run:
             return
         if self.latest is not None:
-            self.states[self.latest] = ProcessState()
-        self.states.pop(run, self.beginning).restore()
+            self.states[self.latest].keep()
+        if run not in self.states:
+            self.states[run] = RunState(self.handlers, self.filters)
+        self.states[run].restore()
         self.latest = run
 
     def close(self) -> None:
         """Bring back the state from before the first turn."""
-        self.beginning.restore()
+        np.random.set_bit_generator(self.bit_generator)
+        self.restore_generators()
+        log.handlers[:] = self.handlers
+        log.filters[:] = self.filters
+        threading.excepthook = self.hook
