@@ -238,14 +238,14 @@ class Generators:
     def keep(self) -> None:
         """Keep the generators as the run leaves them."""
         self._keep_states()
-        self.numpy = np.random.get_bit_generator()
+        self.numpy = np.random.mtrand.get_bit_generator()
         self.streams = _Streams()
         vars(self.streams).update(vars(_streams))
 
     def restore(self) -> None:
         """Let the process have the generators of the run."""
         random.setstate(self.python)
-        np.random.set_bit_generator(self.numpy)
+        np.random.mtrand.set_bit_generator(self.numpy)
         torch.default_generator.set_state(self.torch)
         if self.cuda:
             torch.cuda.set_rng_state_all(self.cuda)

@@ -8,7 +8,12 @@ from typing import Any
 from dltrain.runs.identity import canonical, is_surrounding
 from dltrain.types import flatten
 
-NUMBERED = ("optimizer.", "schedule.", "regularization.", "loss.")  # groups whose numbers may differ
+NUMBERED = (
+    "optimizer.",
+    "schedule.",
+    "regularization.",
+    "loss.",
+)  # groups whose numbers may differ
 DROPOUT = "dropout"  # the end of a key of a model that may differ
 
 
@@ -36,7 +41,7 @@ def likeness(config: dict[str, Any]) -> str:
 
 
 def reason_apart(config: dict[str, Any]) -> str:
-    """Return why a run is trained alone, as far as its configuration tells; "" if it need not be."""
+    """Return why a run is trained alone, as its configuration tells; "" if it need not be."""
     device = config["device"]
     reasons: Sequence[tuple[bool, str]] = (
         (config["trainer"]["max_seconds"] is not None, "trainer.max_seconds limits its time"),

@@ -79,7 +79,9 @@ class Convolution(torch.autograd.Function):
     """A convolution of images that vmap maps to one convolution with a group for each run."""
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, settings: tuple[Any, ...]) -> Tensor:
+    def forward(
+        x: Tensor, weight: Tensor, bias: Tensor | None, settings: tuple[Any, ...]
+    ) -> Tensor:
         """Return the convolution of one run."""
         stride, padding, dilation, groups = settings
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
@@ -108,9 +110,7 @@ class Convolution(torch.autograd.Function):
             images = images.repeat(1, runs, 1, 1).contiguous(memory_format=CHANNELS_LAST)
         if in_dims[0] is not None or groups > 1:
             groups = groups * runs
-        out = GroupedConvolution.apply(
-            images, weights, biases, (stride, padding, dilation, groups)
-        )
+        out = GroupedConvolution.apply(images, weights, biases, (stride, padding, dilation, groups))
         return out.unflatten(1, (runs, -1)), 1
 
 
@@ -235,13 +235,14 @@ class StackedFunctions(TorchFunctionMode):
     """Replaces functions of images within the block by those that have a rule for stacked runs."""
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Call the replacement of a function, or the function."""
+        named = kwargs or {}
         replacement = REPLACEMENTS.get(func)
         if replacement is None:
-            return func(*args, **(kwargs or {}))
-        return replacement(func, *args, **(kwargs or {}))
+            return func(*args, **named)
+        return replacement(func, *args, **named)
 
 
 def conv2d(
@@ -253,14 +254,12 @@ def conv2d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
-) -> Tensor:
+) -> Any:
     """Return the convolution of one run by the rule for all."""
     if isinstance(padding, str) or x.ndim != IMAGES:
-        result: Tensor = func(x, weight, bias, stride, padding, dilation, groups)
-        return result
+        return func(x, weight, bias, stride, padding, dilation, groups)
     settings = (as_pair(stride), as_pair(padding), as_pair(dilation), groups)
-    result = Convolution.apply(x, weight, bias, settings)
-    return result
+    return Convolution.apply(x, weight, bias, settings)
 
 
 def avg_pool2d(func: Any, x: Tensor, kernel_size: Any, stride: Any = None, *rest: Any) -> Tensor:

@@ -55,7 +55,7 @@ class Turns:
         self.handlers = list(log.handlers)
         self.filters = list(log.filters)
         self.hook = threading.excepthook
-        self.bit_generator = np.random.get_bit_generator()
+        self.bit_generator = np.random.mtrand.get_bit_generator()
         self.restore_generators = rng.snapshot()
         self.states: dict[int, RunState] = {}
         self.latest: int | None = None  # the run whose state the process has
@@ -92,7 +92,7 @@ class Turns:
 
     def close(self) -> None:
         """Bring back the state from before the first turn."""
-        np.random.set_bit_generator(self.bit_generator)
+        np.random.mtrand.set_bit_generator(self.bit_generator)
         self.restore_generators()
         log.handlers[:] = self.handlers
         log.filters[:] = self.filters
