@@ -11,9 +11,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
-
-import numpy as np
 
 from dltrain import rng
 
@@ -23,18 +22,22 @@ log = logging.getLogger("dltrain")
 class RunState:
     """The generators, the log handlers and the hook of threads of a run that waits for its turn."""
 
-    def __init__(self, handlers: list[logging.Handler], filters: list[Any]) -> None:
+    def __init__(self) -> None:
         self.generators = rng.Generators()
-        self.handlers = list(handlers)
-        self.filters = list(filters)
-        self.hook: Callable[[threading.ExceptHookArgs], Any] = threading.excepthook
+        self.keep()
 
     def keep(self) -> None:
         """Keep what the process has, for the run's next turn."""
         self.generators.keep()
         self.handlers = list(log.handlers)
         self.filters = list(log.filters)
-        self.hook = threading.excepthook
+        self.hook: Callable[[threading.ExceptHookArgs], Any] = threading.excepthook
+
+    def for_run(self) -> RunState:
+        """Return a copy with generators of its own, for a run that has not begun."""
+        state = copy(self)
+        state.generators = rng.Generators()
+        return state
 
     def restore(self) -> None:
         """Let the process have it again."""
@@ -52,11 +55,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.handlers = list(log.handlers)
-        self.filters = list(log.filters)
-        self.hook = threading.excepthook
-        self.bit_generator = np.random.mtrand.get_bit_generator()
-        self.restore_generators = rng.snapshot()
+        self.beginning = RunState()
         self.states: dict[int, RunState] = {}
         self.latest: int | None = None  # the run whose state the process has
 
@@ -86,14 +85,10 @@ class Turns:
         if self.latest is not None:
             self.states[self.latest].keep()
         if run not in self.states:
-            self.states[run] = RunState(self.handlers, self.filters)
+            self.states[run] = self.beginning.for_run()
         self.states[run].restore()
         self.latest = run
 
     def close(self) -> None:
         """Bring back the state from before the first turn."""
-        np.random.mtrand.set_bit_generator(self.bit_generator)
-        self.restore_generators()
-        log.handlers[:] = self.handlers
-        log.filters[:] = self.filters
-        threading.excepthook = self.hook
+        self.beginning.restore()
