@@ -18,8 +18,8 @@ from dltrain.device import TORCH_THREADS
 from dltrain.engine import Callback, Engine, Mean, Metrics, Stage, StepRunner
 from dltrain.host import current_host, hosted_by
 from dltrain.interrupts import handled_signals
-from dltrain.vectorized.lanes import Lane, Meeting, Request
-from dltrain.vectorized.program import Part
+from dltrain.vectorized.lanes import Lane, LaneRequest, Meeting
+from dltrain.vectorized.program import RunPart
 from dltrain.vectorized.turns import Turns
 
 log = logging.getLogger("dltrain")
@@ -41,12 +41,12 @@ class Together(Callback):
     name = "together"
     draws = False
 
-    def __init__(self, run: int, group: Group) -> None:
+    def __init__(self, run: int, group: JointTraining) -> None:
         self.run = run
         self.group = group
         self.alone = ""
         self.is_settled = threading.Event()
-        self.part: Part | None = None
+        self.part: RunPart | None = None
         self.stage: Stage | None = None
         self.place: Meeting = group.gathering
         self.is_batch_due = False  # of an evaluation
@@ -55,9 +55,8 @@ class Together(Callback):
         self.group.signals.step_end(engine)
         if self.stage is None:
             self.join(engine)
-        elif self.stage is not engine.stage:
-            self.stage = engine.stage
-            self.part = part_of(engine.stage)
+        else:
+            self.part = self.part_in(engine.stage)
 
     def evaluation_step(self, engine: Engine) -> None:
         self.group.signals.evaluation_step(engine)
@@ -79,10 +78,21 @@ class Together(Callback):
         model = self.part.model
         model.forward = Outputs(model, self)
 
+    def part_in(self, stage: Stage) -> RunPart | None:
+        """Return the part of the run in a program, which is another one in a later stage."""
+        if stage is self.stage:
+            return self.part
+        self.stage = stage
+        return part_of(stage)
+
+    def is_member(self) -> bool:
+        """Return whether the run has a lane, or waits for one."""
+        return not isinstance(self.place, Nowhere)
+
     def ask(self, kind: Any, batch: Any) -> Any:
         """Return the answer to a request, while other runs have their turns; None for none."""
         place = self.place
-        request = Request(kind, self.run, self.part, batch)
+        request = LaneRequest(kind, self.run, self.part, batch)
         self.is_settled.set()
         with self.group.turns.given_up(self.run):
             answer = place.ask(request)
@@ -120,7 +130,7 @@ class Joined:
         """Return the metrics of one step of `stage` on `batch`."""
         together = self.together
         answer = None
-        if stage is together.stage and not isinstance(together.place, Nowhere):
+        if together.is_member():
             answer = together.ask("step", batch)
         if answer is None:
             return self.own.run(stage, batch)
@@ -152,40 +162,48 @@ class Outputs:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return the outputs for a batch."""
-        together = self.together
-        is_due = together.is_batch_due and not self.model.training and len(args) == 1
-        if is_due and not kwargs and not isinstance(together.place, Nowhere):
-            together.is_batch_due = False
-            outputs = together.ask("outputs", args[0])
-            if outputs is not None:
-                return outputs
-        return self.own(*args, **kwargs)
+        outputs = None
+        if self.is_due() and len(args) == 1:
+            outputs = self.together.ask("outputs", args[0])
+        if outputs is None:
+            outputs = self.own(*args, **kwargs)
+        return outputs
+
+    def is_due(self) -> bool:
+        """Return whether this is the first call for a batch of an evaluation."""
+        is_due = self.together.is_batch_due and not self.model.training
+        if is_due:
+            self.together.is_batch_due = False
+        return is_due and self.together.is_member()
 
 
-class Gathering(Meeting):
+class FirstMeeting(Meeting):
     """The place where the runs of a group wait for all others, and are then given their lanes."""
 
-    def __init__(self, size: int, group: Group) -> None:
+    def __init__(self, size: int, group: JointTraining) -> None:
         super().__init__(size)
         self.group = group
 
-    def answer(self, requests: list[Request]) -> None:
+    def answer(self, requests: list[LaneRequest]) -> None:
         """Give each run its lane."""
-        alike: dict[str, list[Request]] = {}
+        alike: dict[str, list[LaneRequest]] = {}
         for request in requests:
             assert request.part is not None
             alike.setdefault(str(request.part.shapes()), []).append(request)
         for group in alike.values():
             count = lanes_of(group, len(alike))
+            ordered = sorted(group, key=lambda request: request.run)
             for first in range(count):
-                members = sorted(group, key=lambda request: request.run)[first::count]
-                runs = [request.run for request in members]
-                lane = Lane(runs, max(1, TORCH_THREADS // count), self.group.draw)
-                for request in members:
-                    request.answer = lane
+                self.open_lane(ordered[first::count], max(1, TORCH_THREADS // count))
+
+    def open_lane(self, requests: list[LaneRequest], threads: int) -> None:
+        """Give runs a lane of their own."""
+        lane = Lane(len(requests), threads, self.group.draw)
+        for request in requests:
+            request.answer = lane
 
 
-def lanes_of(requests: Sequence[Request], kinds: int) -> int:
+def lanes_of(requests: Sequence[LaneRequest], kinds: int) -> int:
     """Return the number of lanes for runs that are alike, so that each has a CPU core for itself.
 
     Runs of small networks, which use one thread, and those on a GPU have one lane.
@@ -198,7 +216,7 @@ def lanes_of(requests: Sequence[Request], kinds: int) -> int:
     return max(1, min(TORCH_THREADS, len(requests) // 2))
 
 
-class Group:
+class JointTraining:
     """Runs that are trained as one program.
 
     `train` has for each run, by its number, the function that trains it to its end.
@@ -208,7 +226,7 @@ class Group:
         self.train = train
         self.signals = Signals()
         self.turns = Turns()
-        self.gathering = Gathering(len(train), self)
+        self.gathering = FirstMeeting(len(train), self)
         self.members = {run: Together(run, self) for run in train}
         self.threads: dict[int, threading.Thread] = {}
         self.errors: dict[int, BaseException] = {}
@@ -272,6 +290,13 @@ class Group:
             member.leave()
             member.is_settled.set()
 
+    def error(self, run: int) -> str:
+        """Return what ended the thread of a run before the run's end; "" if nothing did."""
+        error = self.errors.get(run)
+        if error is None:
+            return ""
+        return f"{type(error).__name__}: {error}"
+
     def draw(self, run: int, layer: nn.Module, ones: Tensor) -> Tensor:
         """Return the mask that a run's dropout layer draws from the run's generators."""
         with self.turns.taken(run):
@@ -285,15 +310,18 @@ class Group:
             return
         if self.split is None:
             self.split = batches
-        for name in ("inputs", "targets"):
-            shared: Tensor = vars(self.split)[name]
-            own: Tensor = vars(batches)[name]
-            if shared.dtype == own.dtype and torch.equal(shared, own):
-                own.data = shared.data
+        share(batches.inputs, self.split.inputs)
+        share(batches.targets, self.split.targets)
 
 
-def part_of(stage: Stage) -> Part | None:
+def share(own: Tensor, shared: Tensor) -> None:
+    """Let a tensor use the memory of another one if they are equal."""
+    if own.dtype == shared.dtype and torch.equal(own, shared):
+        own.data = shared.data
+
+
+def part_of(stage: Stage) -> RunPart | None:
     """Return the part of a run in a program; None for a stage without an objective."""
     if stage.objective is None or len(stage.optims) != 1:
         return None
-    return Part(stage.objective, stage.optims[0])
+    return RunPart(stage.objective, stage.optims[0])

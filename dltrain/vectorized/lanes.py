@@ -7,7 +7,6 @@ of its lane wait, the last one to ask computes what they asked for, and all cont
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,14 +14,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from dltrain.vectorized.program import Draw, Part, Program
+from dltrain.vectorized.program import Draw, Program, RunPart
 from dltrain.vectorized.updates import update_together
 
 Kind = Literal["join", "step", "outputs"]
 
 
 @dataclass(eq=False)
-class Request:
+class LaneRequest:
     """A run's wish: a training step on a batch, or the outputs for a batch of an evaluation.
 
     `answer` is None if the run has to do it by itself. `part` is None if it would anyway.
@@ -30,7 +29,7 @@ class Request:
 
     kind: Kind
     run: int
-    part: Part | None = None
+    part: RunPart | None = None
     batch: Any = None
     answer: Any = None
     is_done: bool = field(default=False)
@@ -57,9 +56,9 @@ class Meeting:
     def __init__(self, size: int) -> None:
         self.condition = threading.Condition()
         self.size = size
-        self.waiting: list[Request] = []
+        self.waiting: list[LaneRequest] = []
 
-    def ask(self, request: Request) -> Any:
+    def ask(self, request: LaneRequest) -> Any:
         """Return the answer, once all runs have asked; the last one meets all requests."""
         with self.condition:
             self.waiting.append(request)
@@ -77,7 +76,7 @@ class Meeting:
             requests = self.complete()
         self.meet(requests)
 
-    def complete(self) -> list[Request]:
+    def complete(self) -> list[LaneRequest]:
         """Return the requests of all runs if all wait; [] before."""
         if len(self.waiting) < self.size:
             return []
@@ -85,7 +84,7 @@ class Meeting:
         self.waiting = []
         return requests
 
-    def meet(self, requests: list[Request]) -> None:
+    def meet(self, requests: list[LaneRequest]) -> None:
         """Meet requests, and let their runs continue."""
         if not requests:
             return
@@ -97,7 +96,7 @@ class Meeting:
                     request.is_done = True
                 self.condition.notify_all()
 
-    def answer(self, requests: list[Request]) -> None:
+    def answer(self, requests: list[LaneRequest]) -> None:
         """Set the answers of requests."""
         raise NotImplementedError
 
@@ -109,18 +108,17 @@ class Lane(Meeting):
     it has been logged. `draw` draws the masks of dropout, for a run by its number.
     """
 
-    def __init__(self, runs: Sequence[int], threads: int, draw: Any) -> None:
-        super().__init__(len(runs))
+    def __init__(self, size: int, threads: int, draw: Any) -> None:
+        super().__init__(size)
         self.threads = threads
         self.draw = draw
         self.problem = ""
         self.noted = False
         self.program: Program | None = None
-        self.runs: tuple[int, ...] = ()  # of the program
 
-    def answer(self, requests: list[Request]) -> None:
+    def answer(self, requests: list[LaneRequest]) -> None:
         """Meet the requests that are alike together."""
-        groups: dict[str, list[Request]] = {}
+        groups: dict[str, list[LaneRequest]] = {}
         for request in requests:
             if not request.is_plain and not self.problem:
                 groups.setdefault(str(request.likeness()), []).append(request)
@@ -128,31 +126,38 @@ class Lane(Meeting):
             if len(group) > 1:
                 self.answer_together(sorted(group, key=lambda request: request.run))
 
-    def answer_together(self, requests: list[Request]) -> None:
+    def answer_together(self, requests: list[LaneRequest]) -> None:
         """Meet requests that are alike by the program of their runs."""
-        parts = [request.part for request in requests if request.part is not None]
         try:
-            program = self.program_of([request.run for request in requests], parts)
-            batches = [request.batch for request in requests]
-            if requests[0].kind == "step":
-                answers: list[Any] = updated(program, tried(program, batches))
-            else:
-                answers = program.predict(batches)
+            answers = answers_of(self.program_of(requests), requests)
         except Exception as e:  # of a layer without a rule; the run's own step shows all others
-            self.problem = f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else e}"
+            self.problem = first_line(e)
             return
-        for request, one in zip(requests, answers, strict=True):
-            request.answer = one
+        for request, answer in zip(requests, answers, strict=True):
+            request.answer = answer
 
-    def program_of(self, runs: list[int], parts: list[Part]) -> Program:
-        """Return the program of some runs, which is kept until it is that of others."""
-        key = tuple(runs)
-        is_same = self.program is not None and self.program.parts == parts
-        if self.program is None or key != self.runs or not is_same:
-            draw: Draw = lambda number, layer, ones: self.draw(key[number], layer, ones)  # noqa: E731
+    def program_of(self, requests: list[LaneRequest]) -> Program:
+        """Return the program of the runs of requests, which is kept until it is that of others."""
+        parts = [request.part for request in requests if request.part is not None]
+        if self.program is None or self.program.parts != parts:
+            runs = [request.run for request in requests]
+            draw: Draw = lambda number, layer, ones: self.draw(runs[number], layer, ones)  # noqa: E731
             self.program = Program(parts, draw)
-            self.runs = key
         return self.program
+
+
+def first_line(error: Exception) -> str:
+    """Return the kind of an error and the first line of its message."""
+    line, _, _ = str(error).partition("\n")
+    return f"{type(error).__name__}: {line}"
+
+
+def answers_of(program: Program, requests: list[LaneRequest]) -> list[Any]:
+    """Return what a program answers to requests of one kind."""
+    batches = [request.batch for request in requests]
+    if requests[0].kind == "step":
+        return updated(program, tried(program, batches))
+    return program.predict(batches)
 
 
 def updated(program: Program, answers: list[Any]) -> list[Any]:

@@ -24,7 +24,7 @@ Draw = Callable[[int, nn.Module, Tensor], Tensor]
 """Called with the number of a run in the stack, its dropout layer, and ones; returns its mask."""
 
 
-class Part:
+class RunPart:
     """The part of a run in a program: its network, its loss and its optimizer."""
 
     def __init__(self, objective: Objective, optim: Optim) -> None:
@@ -50,7 +50,7 @@ class Program:
     `draw` draws the masks of dropout.
     """
 
-    def __init__(self, parts: Sequence[Part], draw: Draw) -> None:
+    def __init__(self, parts: Sequence[RunPart], draw: Draw) -> None:
         self.parts = list(parts)
         models = [part.model for part in parts]
         self.parameters = stacked_tensors([dict(model.named_parameters()) for model in models])
@@ -76,8 +76,10 @@ class Program:
                 for number, (part, (_, targets)) in enumerate(zip(self.parts, batches, strict=True))
             ]
             total = torch.stack([loss for loss, _ in pairs]).sum()
-        found = torch.autograd.grad(total, list(self.trainable.values()), allow_unused=True)
-        gradients = dict(zip(self.trainable, map(self.fitted, self.trainable, found), strict=True))
+        of_stacks = torch.autograd.grad(total, list(self.trainable.values()), allow_unused=True)
+        gradients = dict(
+            zip(self.trainable, map(self.fitted, self.trainable, of_stacks), strict=True)
+        )
         return [
             (loss.detach(), weight, self.gradients_of(number, gradients))
             for number, (loss, weight) in enumerate(pairs)
@@ -138,7 +140,7 @@ def stacked(tensors: Sequence[Tensor]) -> Tensor:
     return together
 
 
-def refer_to_slices(part: Part) -> None:
+def refer_to_slices(part: RunPart) -> None:
     """Let the values that an optimizer averages be the parameters and buffers as they are now."""
     buffers = [b for b in part.model.buffers() if b.is_floating_point()]
     sources = [*part.optim.params, *buffers]

@@ -33,14 +33,18 @@ def is_plain(optim: Optim) -> bool:
     return is_fused and not any(is_more)
 
 
+def is_possible(optim: Optim, gradients: Gradients) -> bool:
+    """Return whether the next update is that of a fused optimizer for all of its parameters."""
+    return is_plain(optim) and all(param in gradients for param in optim.params)
+
+
 def update_together(optims: Sequence[Optim], gradients: Sequence[Gradients]) -> bool:
     """Make an update of each optimizer with its gradients; return False if that is impossible.
 
     Optimizers with the same settings share a call of the kernel.
     """
-    for optim, of_run in zip(optims, gradients, strict=True):
-        if not is_plain(optim) or any(p not in of_run for p in optim.params):
-            return False
+    if not all(map(is_possible, optims, gradients)):
+        return False
     shared: dict[Any, list[tuple[Optim, dict[str, Any], Gradients]]] = {}
     for optim, of_run in zip(optims, gradients, strict=True):
         optim.set_learning_rates()

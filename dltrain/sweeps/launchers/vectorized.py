@@ -38,6 +38,7 @@ class Vectorized(Launcher):
 
     def open(self, site: Site) -> None:
         self.site = site
+        self.apart: set[str] = set()  # likenesses of jobs that turned out to need to be alone
         self.likenesses: dict[int, tuple[str, str]] = {}
 
     def free(self) -> int:
@@ -53,17 +54,23 @@ class Vectorized(Launcher):
             return self.dropped()
         if not self.waiting:
             return []
-        first = self.likeness(self.waiting[0])
-        apart = first[1]
-        jobs = self.waiting[:1]
-        if not apart:
-            jobs = [job for job in self.waiting if self.likeness(job) == first][: self.runs]
+        jobs = self.next_jobs()
         self.waiting = [job for job in self.waiting if job not in jobs]
         if len(jobs) > 1:
             return self.trained_together(jobs)
+        self.training(jobs[0])()
+        return [Ended(jobs[0].number)]
+
+    def next_jobs(self) -> list[SweepJob]:
+        """Return the first job and those that can be trained with it; log why it is alone."""
+        first = self.waiting[0]
+        likeness, apart = self.likeness(first)
         if apart:
-            log.info(f"trial {jobs[0].number} is trained alone: {apart}")
-        return self.trained_alone(jobs)
+            log.info(f"trial {first.number} is trained alone: {apart}")
+        if apart or likeness in self.apart:
+            return [first]
+        alike = [job for job in self.waiting if self.likeness(job)[0] == likeness]
+        return alike[: self.runs]
 
     def likeness(self, job: SweepJob) -> tuple[str, str]:
         """Return what jobs of one program have in common, and why a job is trained alone, if so."""
@@ -76,40 +83,27 @@ class Vectorized(Launcher):
         return self.likenesses[job.number]
 
     def trained_together(self, jobs: list[SweepJob]) -> list[Ended]:
-        """Train jobs as one program; those that cannot be in one are trained one by one."""
-        from dltrain.vectorized.group import Group
+        """Train jobs as one program; those that cannot be in one wait to be trained one by one."""
+        from dltrain.vectorized.group import JointTraining
 
         numbers = ", ".join(str(job.number) for job in jobs)
         log.info(f"trials {numbers} are trained as one program")
-        group = Group({job.number: self.training(job) for job in jobs})
+        group = JointTraining({job.number: self.training(job) for job in jobs})
         reason = group.execute()
-        ended = []
-        left = []
-        for job in jobs:
-            error = group.errors.get(job.number)
-            if job.number not in group.threads:
-                left.append(job)
-            elif error is not None:
-                ended.append(Ended(job.number, f"{type(error).__name__}: {error}"))
-            else:
-                ended.append(Ended(job.number))
-        if not left:
-            return ended
-        if reason:
+        ended = [Ended(number, group.error(number)) for number in group.threads]
+        left = [job for job in jobs if job.number not in group.threads]
+        if group.signals.received:
+            return [*ended, *(Ended(job.number, INTERRUPTED) for job in left)]
+        if left:
             trials = counted_noun(len(left), "other trial")
             log.info(f"{trials} cannot be trained together: {reason}")
-            return [*ended, *self.trained_alone(left)]
-        return [*ended, *(Ended(job.number, INTERRUPTED) for job in left)]
+            self.apart.add(self.likeness(left[0])[0])
+            self.waiting = [*left, *self.waiting]
+        return ended
 
     def training(self, job: SweepJob) -> Any:
         """Return the function that trains a job, with more callbacks."""
         return partial(perform, job, partial(self.site.decide, job.number))
-
-    def trained_alone(self, jobs: list[SweepJob]) -> list[Ended]:
-        """Train jobs one after the other, until a signal ends one."""
-        for job in jobs:
-            self.training(job)()
-        return [Ended(job.number) for job in jobs]
 
     def dropped(self) -> list[Ended]:
         """Return the end of the jobs that have not begun."""
