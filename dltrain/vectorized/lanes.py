@@ -20,6 +20,13 @@ from dltrain.vectorized.updates import update_together
 Kind = Literal["join", "step", "outputs"]
 
 
+def locked() -> threading.Lock:
+    """Return a lock that is taken: another thread releases it."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 @dataclass(eq=False)
 class LaneRequest:
     """A run's wish: a training step on a batch, or the outputs for a batch of an evaluation.
@@ -32,7 +39,7 @@ class LaneRequest:
     part: RunPart | None = None
     batch: Any = None
     answer: Any = None
-    is_done: bool = field(default=False)
+    undone: threading.Lock = field(default_factory=locked)  # until the request is met
 
     def likeness(self) -> Any:
         """Return what requests have in common that can be met together."""
@@ -54,24 +61,22 @@ class Meeting:
     """A place where so many runs meet, `size`, and where the last one to come acts for all."""
 
     def __init__(self, size: int) -> None:
-        self.condition = threading.Condition()
+        self.lock = threading.Lock()
         self.size = size
         self.waiting: list[LaneRequest] = []
 
     def ask(self, request: LaneRequest) -> Any:
         """Return the answer, once all runs have asked; the last one meets all requests."""
-        with self.condition:
+        with self.lock:
             self.waiting.append(request)
             requests = self.complete()
         self.meet(requests)
-        with self.condition:
-            while not request.is_done:
-                self.condition.wait()
+        request.undone.acquire()
         return request.answer
 
     def leave(self) -> None:
         """Be one run less; the others do not wait for it any more."""
-        with self.condition:
+        with self.lock:
             self.size -= 1
             requests = self.complete()
         self.meet(requests)
@@ -91,10 +96,8 @@ class Meeting:
         try:
             self.answer(requests)
         finally:
-            with self.condition:
-                for request in requests:
-                    request.is_done = True
-                self.condition.notify_all()
+            for request in requests:
+                request.undone.release()
 
     def answer(self, requests: list[LaneRequest]) -> None:
         """Set the answers of requests."""
