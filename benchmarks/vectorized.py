@@ -2,9 +2,9 @@
 
     python -m benchmarks.vectorized [--runs 16] [--epochs 1] [--rounds 1] [--model lenet5] [words]
 
-Each program runs the same sweep over seeds in a fresh process, on MNIST (DLTRAIN_DATA), with all that
-a run writes by default; further words of the command line change that, such as callbacks=quiet.
-The programs take turns, as often as --rounds says, and the best round counts.
+Each program runs the same sweep over seeds in a fresh process, on MNIST (DLTRAIN_DATA), with all
+that a run writes by default; further words of the command line change that, such as
+callbacks=quiet. The programs take turns, as often as --rounds says, and the best round counts.
 
 * inline: `launcher=inline`, one run after the other in one process
 * vectorized: `launcher=vectorized`, all runs as one program
