@@ -18,6 +18,7 @@ import traceback
 from dltrain.config.groups import config_dir
 from dltrain.config.suggestions.quoting import exists
 from dltrain.console import open_closed_descriptors, output_on_error, safe_streams
+from dltrain.distributed.environment import follows
 from dltrain.errors import (
     DltrainError,
     Interrupted,
@@ -38,6 +39,7 @@ from dltrain.verbs import FLAGS, HELP, HIDDEN, MULTIRUN, VERBS, VERSION, Verb
 
 log = logging.getLogger("dltrain")
 SETTING = re.compile(r"(\+{0,2}|~)[\w.]+=.*|~[\w.]+", re.DOTALL)
+FOLLOWER = "dltrain.experiment.follower:follow_torchrun"
 SHORT_WAITS = {  # GNU's OpenMP counts loops, those of LLVM and Intel count milliseconds
     "GOMP_SPINCOUNT": "3000",
     "KMP_BLOCKTIME": "1",
@@ -72,8 +74,7 @@ def main(argv: list[str] | None = None) -> int:
                 with screen_messages():
                     verb = parse(options)
                     with config_dir(options.config_dir), user_errors_explained():
-                        function = pkgutil.resolve_name(verb.function)
-                        function(options)
+                        run_verb(verb, options)
             except (Exception, KeyboardInterrupt) as e:
                 code = report(e, options)
         if options.json:
@@ -81,6 +82,17 @@ def main(argv: list[str] | None = None) -> int:
         if output.lost is not None:
             code = report_lost_output(output.lost, code, verb, options)
     return code
+
+
+def run_verb(verb: Verb, options: Options) -> None:
+    """Call the function of a verb; of torchrun's processes only the first does.
+
+    The others train with it, or have nothing to do.
+    """
+    if not follows():
+        pkgutil.resolve_name(verb.function)(options)
+    elif verb.trains:
+        pkgutil.resolve_name(FOLLOWER)()
 
 
 def without_comment(argv: list[str]) -> list[str]:

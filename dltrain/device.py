@@ -28,7 +28,7 @@ from dltrain.acceleration.start_up import leave_compiler_unloaded, use_determini
 from dltrain.engine import Feed, PlainStepRunner, StepRunner
 from dltrain.errors import UsageError
 from dltrain.host import current_host
-from dltrain.types import Ge, Spec
+from dltrain.types import Ge, PositiveFloat, Spec
 
 log = logging.getLogger("dltrain")
 TORCH_THREADS = torch.get_num_threads()  # torch's choice, before any run changes it
@@ -128,6 +128,10 @@ class Device:
     * `keep_freed_memory` on a CPU: the process keeps freed memory for later requests.
     * `tune`: a new run measures the settings that are auto and keeps the fastest ones
       (`dltrain.experiment.tuned`), instead of choosing them by rules.
+    * `processes` divide each batch among them and train together (`dltrain.distributed`), each on a
+      GPU of its own where there are GPUs.
+    * `sync_batch_norm` computes the statistics of batch norm over the rows of all processes.
+    * `process_timeout`: the seconds that a process waits for another before the run ends.
     """
 
     name: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -141,6 +145,9 @@ class Device:
     flush_denormals: bool = True
     keep_freed_memory: bool = True
     tune: bool = False
+    processes: Annotated[int, Ge(1)] = 1
+    sync_batch_norm: bool = False
+    process_timeout: PositiveFloat = 600.0
 
     def torch_device(self) -> torch.device:
         """Return the device; UsageError if this machine does not have the named one."""

@@ -153,6 +153,12 @@ class Feed:
         """Return the batches of an epoch on the device; some are fetched `ahead` of their use."""
         return batches
 
+    def training(self, batches: Batches, number: int, start: int) -> Iterator[Any]:
+        """Return the training batches of epoch `number` from position `start` on."""
+        # A state says where its batches are: fetched ahead, it would be wrong in a checkpoint.
+        is_stateless = not batches.state_dict()
+        return self.batches(batches.epoch(number, start), ahead=is_stateless)
+
 
 class StepRunner(Protocol):
     """Runs a stage's step for the engine."""
@@ -318,6 +324,11 @@ class Engine:
         self.exhausted = False
         self.settled = False
 
+    def add_callback(self, callback: Callback) -> None:
+        """Add a callback after all others, before `fit`."""
+        self.callbacks = (*self.callbacks, callback)
+        self.listeners = {event: self._overridden(event) for event in EVENTS}
+
     def _overridden(self, event: str) -> list[Callable[[Engine], None]]:
         """Return the handlers of the callbacks that override an event."""
         handlers = []
@@ -349,11 +360,7 @@ class Engine:
         self.task.train()
         self.exhausted = False
         self.settled = False
-        batches = self.stage.batches
-        # A state says where its batches are: fetched ahead, it would be wrong in a checkpoint.
-        is_stateless = not batches.state_dict()
-        epoch = batches.epoch(self.epoch, self.position)
-        for batch in self.feed.batches(epoch, ahead=is_stateless):
+        for batch in self.feed.training(self.stage.batches, self.epoch, self.position):
             if self.halted:
                 break
             with self.autocast:

@@ -44,6 +44,49 @@ class Penalty(Protocol):
         """Change one group of parameters, whose step was made with the learning rate `lr`."""
 
 
+class Reduction:
+    """Combines gradients over the processes of a run; this one is for a single process.
+
+    A loss is the mean over the samples of a process, so its gradient counts by its weight.
+    """
+
+    processes = 1
+
+    def total(self, weight: float | Tensor) -> float | Tensor:
+        """Return the sum of the weights of the losses that all processes have."""
+        return weight
+
+    def own_weight(self, weight: float | Tensor) -> float | Tensor:
+        """Return the weight of this process's loss."""
+        return weight
+
+    def is_finite(self, loss: Tensor) -> bool:
+        """Return whether the losses () of all processes are finite."""
+        return bool(loss.isfinite())
+
+    def backward(self, loss: Tensor, params: Params, completes: bool) -> None:
+        """Add the gradient of `loss`; combine the sums if it `completes` the gradient of a step."""
+        loss.backward(inputs=params)
+
+    def complete(self, params: Params) -> None:
+        """Combine the gradients of the processes before a step, unless `backward` did."""
+
+    def complete_for_saving(self, params: Params) -> None:
+        """Combine gradients of an incomplete step, so that a checkpoint has those of all."""
+
+    def whole(self, value: Tensor) -> Tensor:
+        """Return a number that may be divided among the processes as an ordinary tensor."""
+        return value
+
+    def own_rows(self, values: Any) -> Any:
+        """Return this process's rows of tensors (B, ...) in a dictionary, a tuple or alone."""
+        return values
+
+    def all_rows(self, values: Tensor) -> Tensor:
+        """Return the rows (B, ...) of all processes, of which each has `own_rows`."""
+        return values
+
+
 class Optim:
     """A gradient step, from the loss to the averaged weights: `update(loss)`.
 
@@ -57,6 +100,7 @@ class Optim:
     * `skip_nonfinite`: a step whose gradient is infinite or not a number is left out.
       `bad_in_a_row` counts such steps, and those that the scaler of fp16 leaves out.
     * `lr_factors` {pattern: factor}: factors of the learning rate of single layers.
+    * `reduction` returns what combines the gradients of the parameters over several processes.
 
     Callbacks read `lrs`, the learning rates of the last step, and `grad_norm`, the total gradient
     norm before clipping at the last step that computed it (None before the first). A step computes
@@ -66,7 +110,7 @@ class Optim:
     next loss covers.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one part of a gradient step
         self,
         modules: nn.Module,
         optimizer: Callable[..., torch.optim.Optimizer],
@@ -81,8 +125,10 @@ class Optim:
         skip_nonfinite: bool = False,
         scaler: torch.amp.GradScaler | None = None,
         lr_factors: Mapping[Any, float] | None = None,
+        reduction: Callable[[Params], Reduction] = lambda params: Reduction(),
     ) -> None:
         self.params: Params = list(trainable_parameters(modules).values())
+        self.reduction = reduction(self.params)
         groups = learning_rate_groups(modules, lr_factors) if lr_factors else self.params
         self.optimizer = optimizer(groups)
         self.schedule = schedule
@@ -143,7 +189,8 @@ class Optim:
         `gradients` {parameter: gradient}.
         """
         portion = self._portion(weight)
-        if self.skip_nonfinite and not self.scaler.is_enabled() and not loss.isfinite():
+        checks_loss = self.skip_nonfinite and not self.scaler.is_enabled()
+        if checks_loss and not self.reduction.is_finite(loss):
             self.skip_step = True
             self._copy(self.buffers, self.good_buffers)
         else:
@@ -155,17 +202,21 @@ class Optim:
     def _portion(self, weight: float | Tensor | None) -> float | Tensor:
         """Count a loss of this weight; return its expected portion of the step's mean."""
         is_alone = self.accumulate == 1 and self.batch_fraction == 1
-        if (
-            is_alone and not self.pending
-        ):  # a resume may end a window that was begun as a longer one
+        is_whole = is_alone and not self.pending  # a resume may end a window that was longer
+        processes = self.reduction.processes
+        if is_whole and processes == 1:
             return 1.0
         if weight is None:
             weight = self.batch_fraction
+        total = self.reduction.total(weight)
+        weight = processes * self.reduction.own_weight(weight)
+        if is_whole:  # the mean over the processes is then that over all samples
+            return weight / positive(total)
         if self.expected_weight is None:
-            whole_batch = weight / self.batch_fraction
+            whole_batch = total / self.batch_fraction
             self.expected_weight = positive(self.accumulate * whole_batch)
             self.weight = self.pending * whole_batch  # 0, except in a checkpoint of version 0.1
-        self.weight = self.weight + weight
+        self.weight = self.weight + total
         return weight / self.expected_weight
 
     def backward(
@@ -173,7 +224,8 @@ class Optim:
     ) -> None:
         """Add `portion` times the gradient of `loss`, or the given gradients."""
         if gradients is None:
-            self._scaled(loss, portion).backward(inputs=self.params)
+            completes = self.pending + self.batch_fraction > self.accumulate - ROUNDING
+            self.reduction.backward(self._scaled(loss, portion), self.params, completes)
             return
         for p in self.params:
             if p not in gradients:
@@ -197,6 +249,7 @@ class Optim:
 
     def step(self) -> None:
         """Make a step with the accumulated gradient, or skip it if it is not finite."""
+        self.reduction.complete(self.params)
         self._normalize()
         self.scaler.unscale_(self.optimizer)
         for penalty in self.penalties:
@@ -255,7 +308,7 @@ class Optim:
 
     def _measure_gradient(self) -> None:
         """Keep the norm of the gradient, and count steps in a row whose gradient is not finite."""
-        norm = nn.utils.get_total_norm(self._gradients())
+        norm = self.reduction.whole(nn.utils.get_total_norm(self._gradients()))
         self.grad_norm = norm
         self.record_grad_norm = False
         if self.skip_nonfinite or self.scaler.is_enabled():
@@ -323,6 +376,8 @@ class Optim:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resume needs, within an accumulation window too."""
+        if self.pending:
+            self.reduction.complete_for_saving(self.params)
         return {
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else {},

@@ -53,10 +53,10 @@ def keyed(*key: int) -> torch.Generator:
 
     Nearby keys give unrelated streams.
     """
-    return torch.Generator().manual_seed(_number(*key))
+    return torch.Generator().manual_seed(number(*key))
 
 
-def _number(*key: int) -> int:
+def number(*key: int) -> int:
     """Return a seed of 63 bits that is a function of `key`."""
     state = np.random.SeedSequence([k % 2**32 for k in key]).generate_state(1, np.uint64)[0]
     return int(state) >> 1
@@ -64,7 +64,7 @@ def _number(*key: int) -> int:
 
 def _seed_after(name: str) -> int:
     """Return the seed of a global generator after the stream `name` has branched off."""
-    return _number(_streams.seed or 0, zlib.crc32(name.encode()))
+    return number(_streams.seed or 0, zlib.crc32(name.encode()))
 
 
 def python_stream(name: str) -> random.Random:

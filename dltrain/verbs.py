@@ -12,7 +12,8 @@ class Verb:
 
     `names` is the number of further words that are not overrides; with `files` they may be names of
     files that look like overrides. With `writes_files` the result is in files, so that the command
-    succeeds even if standard output cannot be written.
+    succeeds even if standard output cannot be written. One that `trains` is what the processes of
+    torchrun do together.
     """
 
     function: str
@@ -21,6 +22,7 @@ class Verb:
     names: int = 0
     files: bool = False
     writes_files: bool = False
+    trains: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ VERBS = {
         "[train] [overrides]",
         "train, then test the best checkpoint",
         writes_files=True,
+        trains=True,
     ),
     "check": Verb(
         "dltrain.commands.check:check",
@@ -121,6 +124,7 @@ VERBS = {
         "continue, or train longer (trainer.epochs=20)",
         names=1,
         writes_files=True,
+        trains=True,
     ),
     "runs": Verb(
         "dltrain.commands.runs:runs",
@@ -141,6 +145,7 @@ VERBS = {
         "reproduce RUN",
         "train a run again and compare every metric",
         names=1,
+        trains=True,
     ),
     "completion": Verb(
         "dltrain.commands.completion:completion",
@@ -171,6 +176,7 @@ MULTIRUN = Verb(
     "-m [overrides]",
     "a sweep: values separated by commas, or a search",
     writes_files=True,
+    trains=True,
 )
 HELP = VERBS["help"]
 VERSION = Verb("dltrain.usage:print_version", "--version", "")

@@ -18,7 +18,7 @@ from dltrain.device import Device
 from dltrain.engine import Direction
 from dltrain.errors import ConfigError
 from dltrain.experiment.instantiate import instantiate
-from dltrain.optim import Optim
+from dltrain.optim import Optim, Params, Reduction
 
 OptimizerFactory = Callable[..., torch.optim.Optimizer]
 CONSTANT = {TARGET: "dltrain.schedules.constant.Constant"}
@@ -29,6 +29,7 @@ class OptimFactory:
 
     `settings` are those of the regularizers. `direction` says which way the task's watched metric
     is better; it is set once the task is built, and used by stages that do not say it themselves.
+    `reduction` returns what combines gradients over several processes.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class OptimFactory:
         self.settings = settings
         self.lr_factors = config.get("lr_factors") or {}
         self.direction: Direction = "max"
+        self.reduction: Callable[[Params], Reduction] = lambda params: Reduction()
         self.optimizers = optimizer_factories(config)
         node = CONSTANT if config["debug"] == "overfit" else config["schedule"]
         plugins = config["plugins"]
@@ -79,6 +81,7 @@ class OptimFactory:
             total_updates=updates,
             skip_nonfinite=self.trainer.skip_nonfinite > 0,
             lr_factors=self.lr_factors,
+            reduction=self.reduction,
             **self.settings,
         )
         optim.updates_per_batch = updates_per_batch

@@ -32,6 +32,7 @@ from dltrain.errors import InputError, Interrupted
 from dltrain.experiment.batch_norm import require_batches_for_norm, smallest_batch
 from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.instantiate import instantiate
+from dltrain.experiment.processes import led
 from dltrain.experiment.tuned import experiment_to_train
 from dltrain.files import finite, to_json, writing
 from dltrain.options import Options
@@ -197,7 +198,12 @@ def execute(
     with logged_to(session.run, earlier):
         log.info(opening_line(session))
         try:
-            with saved_unless_trained(session, ending), ending.noted(), session.signals:
+            with (
+                saved_unless_trained(session, ending),
+                ending.noted(),
+                session.signals,
+                led(session.experiment, engine, resume),
+            ):
                 engine.fit(session.experiment.task, resume)
                 ending.trained = True
                 if debug != "profile":

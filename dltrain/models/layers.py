@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.types import Activation, Norm, Pooling
+from dltrain.types.rows import random_rows_by_default
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -36,9 +38,9 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def random_int16(shape: torch.Size) -> Tensor:
+def random_int16(shape: Sequence[int]) -> Tensor:
     """Return uniform random int16 numbers on the CPU; each random int64 gives four of them."""
-    count = shape.numel()
+    count = math.prod(shape)
     numbers = torch.randint(-(2**63), 2**63 - 1, ((count + 3) // 4,))
     return numbers.view(torch.int16)[:count].view(shape)
 
@@ -55,7 +57,8 @@ class Dropout(nn.Dropout):
         if not self.training or x.device.type != "cpu" or not self.p:
             return super().forward(x)
         threshold = round(self.p * 2**16) - 2**15
-        mask = (random_int16(x.shape) >= threshold).to(x.dtype)
+        numbers = random_rows_by_default(random_int16, x.shape)
+        mask = (numbers >= threshold).to(x.dtype)
         return x * mask.mul_(1 / (1 - self.p))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from dltrain.models.layers import random_int16, without_autocast
 from dltrain.types import PositiveInt
+from dltrain.types.rows import random_rows_by_default, same_rows
 
 Units = Literal["bernoulli", "gaussian"]
 
@@ -92,7 +94,11 @@ class RBM(nn.Module):
         """
         activations = self.linear(visible)
         hidden = expected(activations, self.hidden_units)
-        samples = self.gibbs(hidden if chain is None else chain, steps)
+        if chain is None:
+            samples = self.gibbs(hidden, steps)
+        else:
+            with same_rows():
+                samples = self.gibbs(chain, steps)
         sample_activations = self.linear(samples)
         sample_hidden = expected(sample_activations, self.hidden_units)
         if chain is not None:
@@ -135,10 +141,13 @@ def sampled(means: Tensor, units: Units) -> Tensor:
     then.
     """
     if units == "gaussian":
-        return means + torch.randn_like(means)
+        normal = partial(torch.randn, dtype=means.dtype, device=means.device)
+        return means + random_rows_by_default(normal, means.shape)
     if means.device.type != "cpu":
-        return (torch.rand(means.shape, device=means.device) < means).to(means)
+        uniform = partial(torch.rand, device=means.device)
+        return (random_rows_by_default(uniform, means.shape) < means).to(means)
     # Random numbers of 16 bits, because drawing is most of the cost: a unit with probability p is
     # on if its number is below 2^16 p - 2^15 - 1/2.
     threshold = torch.add(torch.tensor(-(2.0**15) - 0.5), means.float(), alpha=2**16)
-    return torch.lt(random_int16(means.shape), threshold, out=torch.empty_like(means))
+    numbers = random_rows_by_default(random_int16, means.shape)
+    return torch.lt(numbers, threshold, out=torch.empty_like(means))

@@ -9,6 +9,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from dltrain.types.rows import random_rows
+
 BLOCK_ROWS = 64  # samples that noise is drawn for in one call
 Draw: TypeAlias = Callable[[Sequence[int]], Tensor]
 """Draws noise of a shape (B, ...), on the device of its generator."""
@@ -16,12 +18,14 @@ Draw: TypeAlias = Callable[[Sequence[int]], Tensor]
 
 def normal(generator: torch.Generator) -> Draw:
     """Return a function that draws from the standard normal distribution."""
-    return partial(torch.randn, generator=generator, device=generator.device)
+    draw = partial(torch.randn, generator=generator, device=generator.device)
+    return partial(random_rows, draw)
 
 
 def uniform(generator: torch.Generator) -> Draw:
     """Return a function that draws uniform numbers in 0..1."""
-    return partial(torch.rand, generator=generator, device=generator.device)
+    draw = partial(torch.rand, generator=generator, device=generator.device)
+    return partial(random_rows, draw)
 
 
 class InBlocks:

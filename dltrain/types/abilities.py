@@ -28,6 +28,17 @@ class ReadsText(Protocol):
 
 
 @runtime_checkable
+class KeepsBatchesWhole(Protocol):
+    """A split whose batches have no rows to divide among processes.
+
+    The rows of running text need their neighbors, and an environment makes its own samples. Each
+    process gets whole batches, and the model or the task takes the process's part.
+    """
+
+    whole_batches: bool
+
+
+@runtime_checkable
 class EncodesImages(Protocol):
     """Images that are prepared from pixels in memory as they are from files."""
 

@@ -163,6 +163,8 @@ class Experience:
             length) of each finished episode; None where they are stepped one by one.
     """
 
+    whole_batches = True  # every process takes all steps
+
     def __init__(
         self,
         factory: EnvFactory,

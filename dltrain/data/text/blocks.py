@@ -171,6 +171,8 @@ class WordBlocks(Stateless):
         seed: The seed of the epochs.
     """
 
+    whole_batches = True  # a word's neighbors are in the same block
+
     def __init__(
         self, words: Tensor, documents: Tensor, keep: Tensor, batch_size: int, seed: int
     ) -> None:

@@ -16,9 +16,11 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, box_iou
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from dltrain.models.detection.sampling import SeededSampler
 from dltrain.models.layers import without_autocast
 from dltrain.types import PositiveFloat, PositiveInt, Probability
 from dltrain.types.boxes import CLASS, FLAG, is_box, is_trained
+from dltrain.types.rows import counting_by
 
 Backbone: TypeAlias = Literal["small", "resnet18", "resnet50", "mobilenet_v3_large"]
 Sizes: TypeAlias = tuple[tuple[int, ...], ...]
@@ -33,6 +35,7 @@ FOREGROUND_IOU = 0.7  # of an anchor that is an object, at least (section 3.1.2)
 BACKGROUND_IOU = 0.3  # of an anchor that is background, at most (section 3.1.2)
 PROPOSAL_IOU = 0.7  # of two proposals; above it the worse one is dropped (section 3.3)
 POSITIVE_FRACTION = 0.5  # of the sampled anchors (section 3.1.3)
+BOX_POSITIVE_FRACTION = 0.25  # of the proposals, as in torchvision
 # A box is ignored if this fraction of its area lies inside an object that does not count.
 IGNORED_FRACTION = 0.5
 MIN_MAP_PIXELS = 2  # per side of the last map, for the statistics of batch norm
@@ -139,6 +142,12 @@ def inside(boxes: Tensor, regions: Tensor) -> Tensor:
     return (intersection >= IGNORED_FRACTION * area[:, None]).any(dim=1)
 
 
+def weighed(losses: dict[str, Tensor], num_samples: Tensor) -> dict[str, Tensor]:
+    """Return losses that are means over samples, such that several processes give one mean."""
+    factor = counting_by(num_samples)
+    return {name: loss * factor for name, loss in losses.items()}
+
+
 class FasterRCNN(nn.Module):
     """torchvision's Faster R-CNN with tensors of fixed shapes.
 
@@ -224,6 +233,8 @@ class FasterRCNN(nn.Module):
             box_batch_size_per_image=box_batch,
         )
         self.network.rpn = Proposals.of(self.network.rpn, rpn_batch)
+        self.network.rpn.fg_bg_sampler = SeededSampler(rpn_batch, POSITIVE_FRACTION)
+        self.network.roi_heads.fg_bg_sampler = SeededSampler(box_batch, BOX_POSITIVE_FRACTION)
 
     @staticmethod
     def _maps(
@@ -313,7 +324,10 @@ class FasterRCNN(nn.Module):
             _, box_losses = roi_heads(features, proposals, images.image_sizes, truth)
         finally:
             rpn.training = roi_heads.training = self.training
-        return {**box_losses, **rpn_losses}
+        return {
+            **weighed(box_losses, roi_heads.fg_bg_sampler.num_samples),
+            **weighed(rpn_losses, rpn.fg_bg_sampler.num_samples),
+        }
 
     def without_ignored(self, proposals: Tensor, truth: dict[str, Tensor]) -> Tensor:
         """Return the proposals (P, 4) outside of objects that do not count; all if none is left."""

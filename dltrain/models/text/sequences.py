@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dltrain.types import PAD, UNKNOWN
+from dltrain.types.rows import random_rows_by_default
 
 # The standard deviation of initial embeddings. With smaller ones, a model soon memorizes rare names
 # (measured on IMDB: docs/results.md).
@@ -69,7 +71,8 @@ class Steps(nn.Module):
         """Replace some tokens (B, T) by the unknown token, in training."""
         if not self.training or not self.word_dropout:
             return tokens
-        dropped = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
+        uniform = partial(torch.rand, device=tokens.device)
+        dropped = random_rows_by_default(uniform, tokens.shape) < self.word_dropout
         return tokens.masked_fill(dropped & (tokens != PAD), UNKNOWN)
 
 

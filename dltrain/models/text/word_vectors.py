@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from dltrain.types import PAD, Ge, PositiveInt
+from dltrain.types.rows import common_generator, own_rows
 from dltrain.types.waiting import is_immediate
 
 NOISE_TABLE_SIZE = 2**22  # entries of the table that negative samples are drawn from
@@ -174,8 +175,11 @@ class WordVectors(nn.Module):
         strides = (chunk, 1)
         rows = words.as_strided(shape, strides)  # (B, C + 2 window)
         row_documents = documents.as_strided(shape, strides)
+        with common_generator():
+            reach = torch.randint(1, window + 1, (shape[0], chunk, 1), device=words.device)
+        own = own_rows(shape[0])
+        reach, rows, row_documents = reach[own], rows[own], row_documents[own]
         centers = rows[:, window:-window]  # (B, C)
-        reach = torch.randint(1, window + 1, (*centers.shape, 1), device=words.device)
         same_document = row_documents.unsqueeze(1) == row_documents[:, window:-window].unsqueeze(2)
         is_pair = (self.distance <= reach) & same_document
         is_pair &= (centers != PAD).unsqueeze(2)  # (B, C, C + 2 window)
@@ -193,24 +197,28 @@ class WordVectors(nn.Module):
         if self.by_tree:
             total = self.hierarchical_loss(hidden, targets, weights)
         else:
-            total = self.negative_sampling_loss(hidden, targets, weights)
+            noise = self.draw(shape[0])[own]
+            total = self.negative_sampling_loss(hidden, targets, weights, noise)
         number = count.sum()
         return total / number.clamp(min=1), number
 
     def draw(self, rows: int) -> Tensor:
-        """Return words (rows, shared) from the noise distribution."""
+        """Return words (rows, shared) from the noise distribution, the same in all processes."""
         size = (rows, self.shared)
-        places = torch.randint(NOISE_TABLE_SIZE, size, device=self.noise.device)
+        with common_generator():
+            places = torch.randint(NOISE_TABLE_SIZE, size, device=self.noise.device)
         return self.noise[places].long()
 
-    def negative_sampling_loss(self, hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    def negative_sampling_loss(
+        self, hidden: Tensor, targets: Tensor, weights: Tensor, noise: Tensor
+    ) -> Tensor:
         """Return the sum of the losses of negative sampling.
 
         `hidden` (B, C, D) predicts `targets` (B, T), with each pair weighted by `weights`
-        (B, C, T). Targets and negative samples go through one product, so that the sparse gradient
-        has the rows of the table once.
+        (B, C, T). Targets and negative samples (`noise`, (B, shared)) go through one product, so
+        that the sparse gradient has the rows of the table once.
         """
-        words = torch.cat([targets, self.draw(len(targets))], dim=1)  # (B, T + shared)
+        words = torch.cat([targets, noise], dim=1)  # (B, T + shared)
         noise_weight = weights.sum(2, keepdim=True) * (self.negative / self.shared)
         noise_weights = noise_weight.expand(-1, -1, self.shared)
         signs = torch.ones(words.shape[1], device=words.device)

@@ -17,7 +17,7 @@ from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.images.pixels import Pixels
 from dltrain.tasks.many_classes import most_different
-from dltrain.tasks.noise import InBlocks, normal
+from dltrain.tasks.noise import InBlocks, normal, uniform
 from dltrain.tasks.outputs import require_shape
 from dltrain.tasks.supervised import validation_split
 from dltrain.types import (
@@ -195,8 +195,8 @@ class Adversarial(Task):
 
     def draw_noise(self, count: int, device: torch.device) -> Tensor:
         """Draw inputs (count, latent_size) of the generator from the run's generator."""
-        generator = rng.torch_stream(STREAM, device)
-        return torch.randn(count, self.model.latent_size, device=device, generator=generator)
+        draw = normal(rng.torch_stream(STREAM, device))
+        return draw((count, self.model.latent_size))
 
     def gradient_penalty(self, real: Tensor, fake: Tensor, classes: Tensor | None) -> Tensor:
         """Return the mean squared distance () of the discriminator's gradient norm from 1.
@@ -209,8 +209,8 @@ class Adversarial(Task):
         with torch.autocast(real.device.type, enabled=False):
             real = real.float()
             fake = fake.float()
-            generator = rng.torch_stream(STREAM, real.device)
-            fractions = torch.rand(len(real), 1, 1, 1, device=real.device, generator=generator)
+            draw = uniform(rng.torch_stream(STREAM, real.device))
+            fractions = draw((len(real), 1, 1, 1))
             between = real.lerp(fake, fractions).requires_grad_()
             logits = self.model(between, classes).sum()
             (gradients,) = torch.autograd.grad(logits, between, create_graph=True)

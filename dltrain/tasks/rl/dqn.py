@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dltrain import rng
-from dltrain.engine import Direction, Stage, Task
+from dltrain.engine import Direction, Mean, Metrics, Stage, Task
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.outputs import require_shape
@@ -130,7 +130,7 @@ class DQN(Task):
         steps = self.epochs * len(self.data.train) * self.updates
         optim = self.optim(self.model, steps, updates_per_batch=Fraction(self.updates))
 
-        def step(batch: Any) -> dict[str, Tensor]:
+        def step(batch: Any) -> Metrics:
             return self.step(batch, optim)
 
         yield Stage(
@@ -145,13 +145,14 @@ class DQN(Task):
             mode=watch_direction(self, self.watch, self.mode),
         )
 
-    def step(self, batch: Any, optim: Optim) -> dict[str, Tensor]:
+    def step(self, batch: Any, optim: Optim) -> Metrics:
         """Take the steps of a batch, then learn from replayed transitions."""
         experience = batch.experience
         progress = experience.units_done / self.total_units
         epsilon = self.epsilon.at(progress)
         num_steps = self.gather(batch, epsilon)
-        metrics = {**batch.record(num_steps), "epsilon": torch.tensor(epsilon)}
+        metrics: dict[str, Tensor | Mean] = batch.record(num_steps)
+        metrics["epsilon"] = torch.tensor(epsilon)
         if experience.steps > self.learning_starts:
             for _ in range(self.updates):
                 metrics.update(self.learn(optim, self.beta.at(progress)))
@@ -191,9 +192,12 @@ class DQN(Task):
                 actions[i] = generator.randrange(self.num_actions)
         return actions
 
-    def learn(self, optim: Optim, beta: float) -> dict[str, Tensor]:
+    def learn(self, optim: Optim, beta: float) -> dict[str, Mean]:
         """Make one update from replayed transitions."""
         columns, rows, importance = self.replay.sample(self.batch_size, beta)
+        columns = optim.reduction.own_rows(columns)
+        if importance is not None:
+            importance = optim.reduction.own_rows(importance)
         device = self.device
         batch = {name: column.to(device, non_blocking=True) for name, column in columns.items()}
         after = self.network_inputs(batch["after"])
@@ -210,16 +214,17 @@ class DQN(Task):
         if importance is not None:
             losses = losses * importance.to(device, non_blocking=True)
         loss = losses.mean()
-        optim.update(loss)
+        optim.update(loss, weight=len(losses))
         errors = targets - values.detach()
-        self.replay.update_priorities(rows, errors)
+        self.replay.update_priorities(rows, optim.reduction.all_rows(errors))
         if optim.updates % self.target_every == 0:
             self.update_target()
-        return {
+        means = {
             "loss": loss.detach(),
             "td_error": errors.abs().mean(),
             "q_value": values.detach().mean(),
         }
+        return {name: Mean(mean, len(losses)) for name, mean in means.items()}
 
     @torch.no_grad()
     def update_target(self) -> None:

@@ -17,6 +17,7 @@ from dltrain.engine import Direction, Mean, Metrics, Stage, Task
 from dltrain.losses import evaluation_sum, mean_over, training_mean
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
+from dltrain.tasks.noise import uniform
 from dltrain.tasks.supervised import validation_split
 from dltrain.tasks.text.decoding import beam_search, greedy
 from dltrain.types import (
@@ -154,9 +155,8 @@ class Seq2Seq(Task):
 
     def scheduled_sampling(self, memory: EncoderOutput, inputs: Tensor) -> Tensor:
         """Return logits (B, T, V), with some of the `inputs` (B, T) replaced by predictions."""
-        generator = rng.torch_stream(STREAM, inputs.device)
-        uniform = torch.rand(inputs.shape, device=inputs.device, generator=generator)
-        forced = uniform < self.teacher_forcing
+        draw = uniform(rng.torch_stream(STREAM, inputs.device))
+        forced = draw(inputs.shape) < self.teacher_forcing
         state = self.model.begin(memory)
         tokens = inputs[:, 0]
         steps: list[Tensor] = []

@@ -1,0 +1,76 @@
+"""Divides the batches of training among the processes of a run."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from dltrain.engine import Batches, Feed
+from dltrain.types.abilities import KeepsBatchesWhole
+from dltrain.types.rows import Share, StepRows
+
+
+class DividingFeed(Feed):
+    """Brings this process's rows of each training batch to the device, by `feed`.
+
+    `step_rows` are those of the batch that was handed out last. A process that has no row of a
+    small batch gets the first one, and its step counts nothing. Batches of an evaluation are whole.
+    """
+
+    def __init__(self, feed: Feed, share: Share) -> None:
+        self.feed = feed
+        self.share = share
+        self.step_rows = StepRows(share)
+
+    def move(self, batch: Any) -> Any:
+        """Return one batch on the device."""
+        return self.feed.move(batch)
+
+    def batches(self, batches: Iterator[Any], ahead: bool = True) -> Iterator[Any]:
+        """Return whole batches on the device."""
+        return self.feed.batches(batches, ahead)
+
+    def training(self, batches: Batches, number: int, start: int) -> Iterator[Any]:
+        """Yield this process's rows of the batches of epoch `number` from position `start` on."""
+        is_stateless = not batches.state_dict()
+        all_rows: deque[StepRows] = deque()
+        if isinstance(batches, KeepsBatchesWhole):
+            divided = self._whole(batches.epoch(number, start), all_rows)
+        else:
+            divided = self._divided(batches.epoch(number, start), all_rows)
+        for batch in self.feed.batches(divided, ahead=is_stateless):
+            self.step_rows = all_rows.popleft()
+            yield batch
+
+    def _whole(self, batches: Iterator[Any], all_rows: deque[StepRows]) -> Iterator[Any]:
+        for batch in batches:
+            all_rows.append(StepRows(self.share))
+            yield batch
+
+    def _divided(self, batches: Iterator[Any], all_rows: deque[StepRows]) -> Iterator[Any]:
+        for batch in batches:
+            rows = StepRows.of(self.share, num_rows(batch))
+            all_rows.append(rows)
+            yield rows_of(batch, slice(0, 1) if rows.is_empty else rows.rows)
+
+
+def num_rows(batch: Any) -> int:
+    """Return the number of rows B of a batch of tensors (B, ...) in tuples, lists, dicts."""
+    if isinstance(batch, Tensor):
+        return batch.shape[0] if batch.ndim else 0
+    parts = batch.values() if isinstance(batch, dict) else batch
+    return max(map(num_rows, parts))
+
+
+def rows_of(batch: Any, rows: slice) -> Any:
+    """Return some rows of a batch of tensors (B, ...) in tuples, lists, dicts."""
+    if isinstance(batch, Tensor):
+        return batch[rows] if batch.ndim else batch
+    if isinstance(batch, dict):
+        return {key: rows_of(value, rows) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return type(batch)(rows_of(value, rows) for value in batch)
+    return batch

@@ -1,0 +1,128 @@
+"""The processes of a run, and the collective operations that dltrain needs of them.
+
+Process 0 leads: it owns the run's folder and the screen, and sends orders to the others. Orders and
+objects go through a gloo group of their own, on the CPU, so they never wait for a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from dltrain.types.rows import Share
+
+
+def backend() -> str:
+    """Return the libraries that exchange tensors; that of GPUs is loaded when it is used."""
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order of process 0: what all processes do next, and a number that it needs."""
+
+    kind: int
+    value: float = 0.0
+
+
+class Group:
+    """The processes that share a run.
+
+    `rank` is the number of this one, and `local_rank` its number on this machine, which is that of
+    its GPU.
+    """
+
+    def __init__(self, device: torch.device, control: dist.ProcessGroup) -> None:
+        self.rank = dist.get_rank()
+        self.size = dist.get_world_size()
+        self.local_rank = int(os.environ.get("LOCAL_RANK", self.rank))
+        self.device = device
+        self.control = control
+        self.share = Share(self.rank, self.size)
+
+    @property
+    def leads(self) -> bool:
+        """True for process 0."""
+        return self.rank == 0
+
+    @classmethod
+    def join(cls, device: torch.device, timeout_seconds: float) -> Group:
+        """Join the processes that torchrun started, and wait until all have."""
+        timeout = timedelta(seconds=timeout_seconds)
+        dist.init_process_group(backend(), timeout=timeout)
+        return cls._current(device, timeout)
+
+    @classmethod
+    def meet(
+        cls,
+        device: torch.device,
+        timeout_seconds: float,
+        store: dist.Store,
+        share: Share,
+    ) -> Group:
+        """Meet the other processes of this machine at `store`, and wait until all are there."""
+        timeout = timedelta(seconds=timeout_seconds)
+        dist.init_process_group(
+            backend(), store=store, rank=share.rank, world_size=share.processes, timeout=timeout
+        )
+        return cls._current(device, timeout)
+
+    @classmethod
+    def _current(cls, device: torch.device, timeout: timedelta) -> Group:
+        control = dist.new_group(backend="gloo", timeout=timeout)
+        assert isinstance(control, dist.ProcessGroup)  # of all processes, so of this one
+        return cls(device, control)
+
+    def leave(self) -> None:
+        """Leave the group, without waiting for the others."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    def send(self, order: Order) -> None:
+        """Send an order to the other processes; only process 0 does."""
+        message = torch.tensor([order.kind, order.value], dtype=torch.float64)
+        dist.broadcast(message, 0, group=self.control)
+
+    def receive(self) -> Order:
+        """Wait for an order of process 0."""
+        message = torch.zeros(2, dtype=torch.float64)
+        dist.broadcast(message, 0, group=self.control)
+        kind, value = message.tolist()
+        return Order(int(kind), value)
+
+    def share_object(self, value: Any = None) -> Any:
+        """Return the object of process 0, of plain types and tensors, in every process."""
+        holder = [value]
+        dist.broadcast_object_list(holder, 0, group=self.control)
+        return holder[0]
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """Return the objects of all processes, in their order."""
+        gathered: list[Any] = [None] * self.size
+        dist.all_gather_object(gathered, value, group=self.control)
+        return gathered
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Return the sum of a tensor over the processes, on its device."""
+        total = value.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    def all_true(self, value: bool) -> bool:
+        """Return whether `value` is True in every process."""
+        flag = torch.tensor(int(value))
+        dist.all_reduce(flag, dist.ReduceOp.MIN, group=self.control)
+        return bool(flag)
+
+    def average_(self, gradients: Sequence[Tensor]) -> None:
+        """Replace each gradient by its mean over the processes."""
+        for gradient in gradients:
+            dist.all_reduce(gradient)
+            gradient.div_(self.size)

@@ -1,0 +1,110 @@
+"""Starts the other processes of a run on this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import timedelta
+from typing import IO
+
+import torch.distributed as dist
+
+from dltrain.distributed.environment import ADDRESS
+
+HOST = "127.0.0.1"
+END_SECONDS = 5.0  # that a process has to end before it is killed
+FAILURE_SECONDS = 2.0  # within which a process that broke a connection is gone
+TAIL_LINES = 8  # of a process's messages in an error
+
+
+class Followers:
+    """The other processes of a run, started by process 0 on its own machine.
+
+    Each of them runs `dltrain.experiment.follower`. Their messages go to files, whose last lines
+    are part of an error. They end when this process does, because their standard input ends.
+    """
+
+    def __init__(self, size: int, timeout_seconds: float) -> None:
+        self.store = dist.TCPStore(
+            HOST,
+            0,
+            is_master=True,
+            timeout=timedelta(seconds=timeout_seconds),
+            wait_for_workers=False,
+        )
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.messages: list[IO[bytes]] = []
+        for rank in range(1, size):
+            self._start(rank, size)
+
+    def _start(self, rank: int, size: int) -> None:
+        messages = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        environment = {
+            **os.environ,
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(size),
+            ADDRESS: str(self.store.port),
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dltrain.experiment.follower"],
+            stdin=subprocess.PIPE,
+            stdout=messages,
+            stderr=messages,
+            env=environment,
+        )
+        self.processes.append(process)
+        self.messages.append(messages)
+
+    def failure(self, wait_seconds: float = FAILURE_SECONDS) -> str:
+        """Return which process is gone and its last messages; "" if all are there."""
+        end = time.monotonic() + wait_seconds
+        while True:
+            for rank, process in enumerate(self.processes, 1):
+                if process.poll() is not None:
+                    return self._described(rank, process.returncode)
+            if time.monotonic() >= end:
+                return ""
+            time.sleep(0.05)
+
+    def _described(self, rank: int, code: int) -> str:
+        how = f"ended with exit code {code}"
+        if code < 0:
+            how = f"was killed by signal {-code}"
+        tail = self._tail(rank)
+        return f"process {rank} of {len(self.processes) + 1} {how}{tail}"
+
+    def _tail(self, rank: int) -> str:
+        """Return the last messages of a process, as lines that follow a text."""
+        messages = self.messages[rank - 1]
+        messages.seek(0)
+        lines = messages.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
+        return "".join(f"\n  {line}" for line in lines)
+
+    def close(self) -> None:
+        """End the processes: they see that their standard input ends."""
+        for process in self.processes:
+            if process.stdin is not None:
+                process.stdin.close()
+        for process in self.processes:
+            try:
+                process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for messages in self.messages:
+            messages.close()
+        self.processes = []
+        self.messages = []
+
+
+def leader_store(timeout_seconds: float) -> dist.Store | None:
+    """Return where the processes that process 0 started meet; None under torchrun."""
+    if ADDRESS not in os.environ:
+        return None
+    port = int(os.environ[ADDRESS])
+    return dist.TCPStore(HOST, port, is_master=False, timeout=timedelta(seconds=timeout_seconds))

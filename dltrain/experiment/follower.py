@@ -1,0 +1,108 @@
+"""A process that trains with process 0 of a run: it has no folder, no screen and no callbacks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from dltrain import rng
+from dltrain.distributed.group import Group
+from dltrain.distributed.launching import leader_store
+from dltrain.distributed.orders import Follow
+from dltrain.engine import Engine, Stage, Task
+from dltrain.errors import DltrainError, ending_signals
+from dltrain.experiment.experiment import Experiment
+from dltrain.experiment.processes import Job, attach
+from dltrain.step_runner import MemoryGuard
+from dltrain.types.rows import Share
+
+START_SECONDS = 1800.0  # within which process 0 has read its data and sends a job
+
+
+def follow_torchrun() -> None:
+    """Train with process 0 of torchrun, one run after the other, until it ends."""
+    ignore_signals()
+    use_own_gpu()
+    group = Group.join(default_device(), START_SECONDS)
+    while True:
+        job = group.share_object()
+        if job is None:
+            return
+        train(job, group)
+
+
+def main() -> None:
+    """Train one run with the process that started this one."""
+    ignore_signals()
+    threading.Thread(target=end_with_standard_input, daemon=True).start()
+    use_own_gpu()
+    share = Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    store = leader_store(START_SECONDS)
+    assert store is not None
+    group = Group.meet(default_device(), START_SECONDS, store, share)
+    try:
+        train(group.share_object(), group)
+    except DltrainError as e:
+        print(e, file=sys.stderr)
+        sys.exit(e.exit_code)
+
+
+def ignore_signals() -> None:
+    """Leave signals to process 0, which ends the run after the step."""
+    for number in ending_signals():
+        signal.signal(number, signal.SIG_IGN)
+
+
+def end_with_standard_input() -> None:
+    """End this process when the one that started it is gone."""
+    while sys.stdin.buffer.read(1):
+        pass
+    os._exit(0)
+
+
+def use_own_gpu() -> None:
+    """Use the GPU with this process's number on this machine, if there are GPUs."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+
+
+def default_device() -> torch.device:
+    """Return the type of device that runs of this machine use by default."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def train(job: Job, group: Group) -> None:
+    """Train the run of a job with the other processes."""
+    experiment = Experiment.to_resume(job.config, job.description).build()
+    device = experiment.device
+    group.device = device.torch_device()
+    task = experiment.task
+    task.load_state_dict(job.state)
+    runner = MemoryGuard(halve=False, runner=device.step_runner())
+    engine = Engine([], device.feed(), device.autocast(), runner)
+    attach(experiment, engine, group, job.threads)
+    engine.add_callback(Follow(group, {}))
+    rng.load_state_dict(job.generators)
+    leave_evaluations_out(task)
+    engine.fit(task, job.resume)
+
+
+def leave_evaluations_out(task: Task) -> None:
+    """Let the stages of `task` have no held-out batches: process 0 evaluates alone."""
+    stages = task.stages
+
+    def without_evaluations() -> Iterator[Stage]:
+        for stage in stages():
+            yield replace(stage, held_out=None)
+
+    vars(task)["stages"] = without_evaluations
+
+
+if __name__ == "__main__":
+    main()

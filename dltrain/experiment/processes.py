@@ -1,0 +1,229 @@
+"""A session that several processes train together: process 0 leads, the others follow.
+
+Process 0 is that of the command. It sends the others the experiment and its state; from then on
+every process runs the same loop on its own rows of each batch.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from dltrain import rng
+from dltrain.device import Device
+from dltrain.distributed.batch_norm import synchronize
+from dltrain.distributed.environment import launched_size
+from dltrain.distributed.feeding import DividingFeed
+from dltrain.distributed.gradients import DataParallel
+from dltrain.distributed.group import Group, Order
+from dltrain.distributed.launching import Followers
+from dltrain.distributed.orders import LEAVE, Lead
+from dltrain.distributed.stepping import DividedStepRunner
+from dltrain.engine import Engine, Resume
+from dltrain.errors import ConfigError, DltrainError, UsageError
+from dltrain.experiment.experiment import Experiment
+from dltrain.optim import Params, Reduction
+from dltrain.types.rows import Share
+
+log = logging.getLogger("dltrain")
+
+
+@dataclass
+class Job:
+    """What the other processes need to train with process 0; all of it is plain types and tensors.
+
+    `state` is that of the task before the first stage, `generators` that of the random generators.
+    """
+
+    config: dict[str, Any]
+    description: dict[str, Any]
+    state: dict[str, Any]
+    generators: dict[str, Any]
+    threads: int
+    resume: Resume | None
+
+
+class TorchrunGroup:
+    """The group of the processes that torchrun started, which they join once.
+
+    `is_idle` is True while the other processes wait for the next run.
+    """
+
+    group: Group | None = None
+    is_idle = True
+
+    @classmethod
+    def join(cls, device: torch.device, timeout: float) -> Group:
+        """Return the group; the first call joins it."""
+        if cls.group is None:
+            cls.group = Group.join(device, timeout)
+            atexit.register(cls.leave)
+        return cls.group
+
+    @classmethod
+    def leave(cls) -> None:
+        """Tell the others that no run will come, and leave."""
+        assert cls.group is not None
+        if cls.is_idle:
+            cls.group.share_object(None)
+        cls.group.leave()
+        cls.group = None
+
+
+def num_processes(device: Device) -> int:
+    """Return the number of processes of a run; UsageError if torchrun started another number."""
+    launched = launched_size()
+    if launched == 1:
+        return device.processes
+    if device.processes not in (1, launched):
+        raise UsageError(
+            f"torchrun started {launched} processes, and device.processes is {device.processes}; "
+            "leave out device.processes"
+        )
+    return launched
+
+
+def require_divisible(experiment: Experiment) -> None:
+    """Raise ConfigError for settings that several processes cannot have."""
+    problems = []
+    if experiment.trainer.on_oom == "halve":
+        why = (
+            "a process that divides its batch would leave the others waiting; set "
+            "trainer.on_oom=stop, or a smaller dataset.batch_size"
+        )
+        problems.append(("trainer.on_oom=halve", why))
+    if experiment.data.spec.continues:
+        why = (
+            "the rows of a stream belong to one process; set dataset.stream=false, or "
+            "device.processes=1"
+        )
+        problems.append(("dataset.stream=true", why))
+    if experiment.config["debug"] == "profile":
+        why = "a profile is of one process; set device.processes=1"
+        problems.append(("debug=profile", why))
+    if problems:
+        raise ConfigError(problems)
+
+
+@contextmanager
+def led(experiment: Experiment, engine: Engine, resume: Resume | None) -> Iterator[None]:
+    """Let the processes of the run, if there are several, train with this one within the block.
+
+    Raises:
+        DltrainError: Another process has ended or does not answer.
+    """
+    size = num_processes(experiment.device)
+    if size == 1:
+        yield
+        return
+    require_divisible(experiment)
+    with joined(experiment, size) as group:
+        job = job_of(experiment, resume, size)
+        group.share_object(job)
+        attach(experiment, engine, group, job.threads)
+        engine.add_callback(Lead(group))
+        yield
+        group.send(Order(LEAVE))
+
+
+def job_of(experiment: Experiment, resume: Resume | None, size: int) -> Job:
+    """Return what the other processes need."""
+    threads = torch.get_num_threads()
+    if experiment.device.threads == "auto" and launched_size() == 1:
+        threads = max(1, threads // size)
+    return Job(
+        config=experiment.config,
+        description=experiment.data.description(),
+        state=on_cpu(experiment.task.state_dict()),
+        generators=rng.state_dict(),
+        threads=threads,
+        resume=resume,
+    )
+
+
+def on_cpu(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state with its tensors on the CPU."""
+    return {
+        name: value.cpu() if isinstance(value, torch.Tensor) else value
+        for name, value in state.items()
+    }
+
+
+@contextmanager
+def joined(experiment: Experiment, size: int) -> Iterator[Group]:
+    """Start the other processes, unless torchrun did, and be their group within the block."""
+    device = experiment.device.torch_device()
+    timeout = experiment.device.process_timeout
+    if launched_size() > 1:
+        with explained(None, timeout):
+            group = TorchrunGroup.join(device, timeout)
+            TorchrunGroup.is_idle = False
+            yield group
+            TorchrunGroup.is_idle = True
+        return
+    followers = Followers(size, timeout)
+    own_group: Group | None = None
+    try:
+        with explained(followers, timeout):
+            own_group = Group.meet(device, timeout, followers.store, Share(0, size))
+            yield own_group
+    finally:
+        if own_group is not None:
+            own_group.leave()
+        followers.close()
+
+
+@contextmanager
+def explained(followers: Followers | None, timeout: float) -> Iterator[None]:
+    """Raise DltrainError for an error that another process has caused."""
+    try:
+        yield
+    except RuntimeError as e:  # torch's errors of connections are RuntimeErrors
+        failure = followers.failure() if followers is not None else ""
+        if failure:
+            raise DltrainError(failure) from e
+        if is_timeout(e):
+            why = f"another process did not answer within {timeout:g} s (device.process_timeout)"
+            raise DltrainError(why) from e
+        if is_connection_error(e):
+            raise DltrainError(f"another process has ended: {first_line(e)}") from e
+        raise
+
+
+def is_timeout(error: RuntimeError) -> bool:
+    """Return whether a collective operation has waited too long."""
+    return "imed out" in str(error) or "imeout" in str(error)
+
+
+def is_connection_error(error: RuntimeError) -> bool:
+    """Return whether a connection to another process is broken."""
+    return isinstance(error, torch.distributed.DistError) or "Connection" in str(error)
+
+
+def first_line(error: RuntimeError) -> str:
+    """Return the first line of an error's message."""
+    return str(error).partition("\n")[0]
+
+
+def attach(experiment: Experiment, engine: Engine, group: Group, threads: int) -> None:
+    """Let `engine` train on this process's rows, and its optimizers combine their gradients."""
+    torch.set_num_threads(threads)
+    feed = DividingFeed(engine.feed, group.share)
+    if experiment.device.sync_batch_norm:
+        synchronize(experiment.task, feed)
+    engine.feed = feed
+    seed = experiment.config["seed"]
+    engine.step_runner = DividedStepRunner(engine.step_runner, group, feed, seed)
+    experiment.optim_factory.reduction = functools.partial(data_parallel, group, feed)
+
+
+def data_parallel(group: Group, feed: DividingFeed, params: Params) -> Reduction:
+    """Return what combines the gradients of parameters that every process has."""
+    return DataParallel(params, group, feed)
