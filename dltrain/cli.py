@@ -40,6 +40,7 @@ from dltrain.verbs import FLAGS, HELP, HIDDEN, MULTIRUN, VERBS, VERSION, Verb
 log = logging.getLogger("dltrain")
 SETTING = re.compile(r"(\+{0,2}|~)[\w.]+=.*|~[\w.]+", re.DOTALL)
 FOLLOWER = "dltrain.experiment.follower:follow_torchrun"
+NOTHING = "dltrain.usage:do_nothing"
 SHORT_WAITS = {  # GNU's OpenMP counts loops, those of LLVM and Intel count milliseconds
     "GOMP_SPINCOUNT": "3000",
     "KMP_BLOCKTIME": "1",
@@ -74,7 +75,8 @@ def main(argv: list[str] | None = None) -> int:
                 with screen_messages():
                     verb = parse(options)
                     with config_dir(options.config_dir), user_errors_explained():
-                        run_verb(verb, options)
+                        function = pkgutil.resolve_name(function_of(verb))
+                        function(options)
             except (Exception, KeyboardInterrupt) as e:
                 code = report(e, options)
         if options.json:
@@ -84,15 +86,14 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
-def run_verb(verb: Verb, options: Options) -> None:
-    """Call the function of a verb; of torchrun's processes only the first does.
+def function_of(verb: Verb) -> str:
+    """Return the name of a verb's function; of torchrun's processes only the first calls it.
 
     The others train with it, or have nothing to do.
     """
     if not follows():
-        pkgutil.resolve_name(verb.function)(options)
-    elif verb.trains:
-        pkgutil.resolve_name(FOLLOWER)()
+        return verb.function
+    return FOLLOWER if verb.trains else NOTHING
 
 
 def without_comment(argv: list[str]) -> list[str]:

@@ -253,3 +253,7 @@ def moved_command(options: Options) -> str | None:
     where = options.argv.index("predict")
     argv = [*options.argv[:where], *words, *options.argv[where + 1 :]]
     return " ".join(map(shell_word, ["dltrain", *argv]))
+
+
+def do_nothing(options: Options) -> None:
+    """Do nothing: the first of several processes does what was asked for."""

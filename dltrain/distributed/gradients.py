@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dltrain.distributed.feeding import DividingFeed, rows_of
-from dltrain.distributed.group import Group, Order
 from dltrain.distributed.orders import SAVE_GRADIENTS
+from dltrain.distributed.processes import Order, Processes
 from dltrain.optim import Params, Reduction
 
 # torch copies such gradients into its buckets, which takes little time
@@ -48,7 +48,7 @@ class DataParallel(Reduction):
     the gradients of a checkpoint.
     """
 
-    def __init__(self, params: Params, group: Group, feed: DividingFeed) -> None:
+    def __init__(self, params: Params, group: Processes, feed: DividingFeed) -> None:
         self.group = group
         self.feed = feed
         self.processes = group.size

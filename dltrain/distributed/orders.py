@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from dltrain.distributed.group import Group, Order
+from dltrain.distributed.processes import Order, Processes
 from dltrain.engine import Callback, Engine
 
 CONTINUE = 0  # the value: what has ended
@@ -34,7 +34,7 @@ class Lead(Callback):
     name = "processes"
     draws = False
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Processes) -> None:
         self.group = group
 
     def step_end(self, engine: Engine) -> None:
@@ -67,7 +67,7 @@ class Follow(Callback):
     name = "processes"
     draws = False
 
-    def __init__(self, group: Group, others: dict[int, Obey]) -> None:
+    def __init__(self, group: Processes, others: dict[int, Obey]) -> None:
         self.group = group
         self.obey: dict[int, Obey] = {
             OBSERVE: observe,

@@ -9,7 +9,7 @@ import torch
 
 from dltrain import rng
 from dltrain.distributed.feeding import DividingFeed
-from dltrain.distributed.group import Group
+from dltrain.distributed.processes import Processes
 from dltrain.engine import Mean, Metrics, Stage, StepRunner
 from dltrain.optim import positive
 from dltrain.types.rows import dividing
@@ -22,7 +22,7 @@ class DividedStepRunner:
     of a recurrent layer's dropout, is a function of (seed, stage, step, process).
     """
 
-    def __init__(self, runner: StepRunner, group: Group, feed: DividingFeed, seed: int) -> None:
+    def __init__(self, runner: StepRunner, group: Processes, feed: DividingFeed, seed: int) -> None:
         self.runner = runner
         self.group = group
         self.feed = feed

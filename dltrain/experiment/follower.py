@@ -12,24 +12,28 @@ from dataclasses import replace
 import torch
 
 from dltrain import rng
-from dltrain.distributed.group import Group
 from dltrain.distributed.launching import leader_store
 from dltrain.distributed.orders import Follow
+from dltrain.distributed.processes import Processes
 from dltrain.engine import Engine, Stage, Task
 from dltrain.errors import DltrainError, ending_signals
 from dltrain.experiment.experiment import Experiment
-from dltrain.experiment.processes import Job, attach
+from dltrain.experiment.processes import FollowerJob, attach
+from dltrain.options import Options
 from dltrain.step_runner import MemoryGuard
 from dltrain.types.rows import Share
 
 START_SECONDS = 1800.0  # within which process 0 has read its data and sends a job
 
 
-def follow_torchrun() -> None:
-    """Train with process 0 of torchrun, one run after the other, until it ends."""
+def follow_torchrun(options: Options) -> None:
+    """Train with process 0 of torchrun, one run after the other, until it ends.
+
+    The words of the command, `options`, are those of process 0, which reads them.
+    """
     ignore_signals()
     use_own_gpu()
-    group = Group.join(default_device(), START_SECONDS)
+    group = Processes.join(default_device(), START_SECONDS)
     while True:
         job = group.share_object()
         if job is None:
@@ -45,7 +49,7 @@ def main() -> None:
     share = Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     store = leader_store(START_SECONDS)
     assert store is not None
-    group = Group.meet(default_device(), START_SECONDS, store, share)
+    group = Processes.meet(default_device(), START_SECONDS, store, share)
     try:
         train(group.share_object(), group)
     except DltrainError as e:
@@ -77,7 +81,7 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def train(job: Job, group: Group) -> None:
+def train(job: FollowerJob, group: Processes) -> None:
     """Train the run of a job with the other processes."""
     experiment = Experiment.to_resume(job.config, job.description).build()
     device = experiment.device

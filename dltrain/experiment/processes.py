@@ -22,9 +22,9 @@ from dltrain.distributed.batch_norm import synchronize
 from dltrain.distributed.environment import launched_size
 from dltrain.distributed.feeding import DividingFeed
 from dltrain.distributed.gradients import DataParallel
-from dltrain.distributed.group import Group, Order
 from dltrain.distributed.launching import Followers
 from dltrain.distributed.orders import LEAVE, Lead
+from dltrain.distributed.processes import Order, Processes
 from dltrain.distributed.stepping import DividedStepRunner
 from dltrain.engine import Engine, Resume
 from dltrain.errors import ConfigError, DltrainError, UsageError
@@ -36,8 +36,8 @@ log = logging.getLogger("dltrain")
 
 
 @dataclass
-class Job:
-    """What the other processes need to train with process 0; all of it is plain types and tensors.
+class FollowerJob:
+    """The state that process 0 sends to the others; all of it is plain types and tensors.
 
     `state` is that of the task before the first stage, `generators` that of the random generators.
     """
@@ -56,14 +56,14 @@ class TorchrunGroup:
     `is_idle` is True while the other processes wait for the next run.
     """
 
-    group: Group | None = None
+    group: Processes | None = None
     is_idle = True
 
     @classmethod
-    def join(cls, device: torch.device, timeout: float) -> Group:
+    def join(cls, device: torch.device, timeout: float) -> Processes:
         """Return the group; the first call joins it."""
         if cls.group is None:
-            cls.group = Group.join(device, timeout)
+            cls.group = Processes.join(device, timeout)
             atexit.register(cls.leave)
         return cls.group
 
@@ -133,12 +133,12 @@ def led(experiment: Experiment, engine: Engine, resume: Resume | None) -> Iterat
         group.send(Order(LEAVE))
 
 
-def job_of(experiment: Experiment, resume: Resume | None, size: int) -> Job:
+def job_of(experiment: Experiment, resume: Resume | None, size: int) -> FollowerJob:
     """Return what the other processes need."""
     threads = torch.get_num_threads()
     if experiment.device.threads == "auto" and launched_size() == 1:
         threads = max(1, threads // size)
-    return Job(
+    return FollowerJob(
         config=experiment.config,
         description=experiment.data.description(),
         state=on_cpu(experiment.task.state_dict()),
@@ -157,7 +157,7 @@ def on_cpu(state: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def joined(experiment: Experiment, size: int) -> Iterator[Group]:
+def joined(experiment: Experiment, size: int) -> Iterator[Processes]:
     """Start the other processes, unless torchrun did, and be their group within the block."""
     device = experiment.device.torch_device()
     timeout = experiment.device.process_timeout
@@ -169,10 +169,10 @@ def joined(experiment: Experiment, size: int) -> Iterator[Group]:
             TorchrunGroup.is_idle = True
         return
     followers = Followers(size, timeout)
-    own_group: Group | None = None
+    own_group: Processes | None = None
     try:
         with explained(followers, timeout):
-            own_group = Group.meet(device, timeout, followers.store, Share(0, size))
+            own_group = Processes.meet(device, timeout, followers.store, Share(0, size))
             yield own_group
     finally:
         if own_group is not None:
@@ -212,7 +212,7 @@ def first_line(error: RuntimeError) -> str:
     return str(error).partition("\n")[0]
 
 
-def attach(experiment: Experiment, engine: Engine, group: Group, threads: int) -> None:
+def attach(experiment: Experiment, engine: Engine, group: Processes, threads: int) -> None:
     """Let `engine` train on this process's rows, and its optimizers combine their gradients."""
     torch.set_num_threads(threads)
     feed = DividingFeed(engine.feed, group.share)
@@ -224,6 +224,6 @@ def attach(experiment: Experiment, engine: Engine, group: Group, threads: int) -
     experiment.optim_factory.reduction = functools.partial(data_parallel, group, feed)
 
 
-def data_parallel(group: Group, feed: DividingFeed, params: Params) -> Reduction:
+def data_parallel(group: Processes, feed: DividingFeed, params: Params) -> Reduction:
     """Return what combines the gradients of parameters that every process has."""
     return DataParallel(params, group, feed)

@@ -32,7 +32,7 @@ class Order:
     value: float = 0.0
 
 
-class Group:
+class Processes:
     """The processes that share a run.
 
     `rank` is the number of this one, and `local_rank` its number on this machine, which is that of
@@ -53,7 +53,7 @@ class Group:
         return self.rank == 0
 
     @classmethod
-    def join(cls, device: torch.device, timeout_seconds: float) -> Group:
+    def join(cls, device: torch.device, timeout_seconds: float) -> Processes:
         """Join the processes that torchrun started, and wait until all have."""
         timeout = timedelta(seconds=timeout_seconds)
         dist.init_process_group(backend(), timeout=timeout)
@@ -66,7 +66,7 @@ class Group:
         timeout_seconds: float,
         store: dist.Store,
         share: Share,
-    ) -> Group:
+    ) -> Processes:
         """Meet the other processes of this machine at `store`, and wait until all are there."""
         timeout = timedelta(seconds=timeout_seconds)
         dist.init_process_group(
@@ -75,7 +75,7 @@ class Group:
         return cls._current(device, timeout)
 
     @classmethod
-    def _current(cls, device: torch.device, timeout: timedelta) -> Group:
+    def _current(cls, device: torch.device, timeout: timedelta) -> Processes:
         control = dist.new_group(backend="gloo", timeout=timeout)
         assert isinstance(control, dist.ProcessGroup)  # of all processes, so of this one
         return cls(device, control)
