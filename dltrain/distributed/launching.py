@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -74,7 +75,7 @@ class Followers:
     def _described(self, rank: int, code: int) -> str:
         how = f"ended with exit code {code}"
         if code < 0:
-            how = f"was killed by signal {-code}"
+            how = f"was killed by {signal_name(-code)}"
         tail = self._tail(rank)
         return f"process {rank} of {len(self.processes) + 1} {how}{tail}"
 
@@ -100,6 +101,14 @@ class Followers:
             messages.close()
         self.processes = []
         self.messages = []
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal, such as SIGKILL."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def leader_store(timeout_seconds: float) -> dist.Store | None:
