@@ -130,6 +130,8 @@ class Device:
       (`dltrain.experiment.tuned`), instead of choosing them by rules.
     * `processes` divide each batch among them and train together (`dltrain.distributed`), each on a
       GPU of its own where there are GPUs.
+    * `parallel`: with "ddp" each of them has the whole network, with "fsdp" a part of every
+      parameter, gradient and moment (torch's fully_shard).
     * `sync_batch_norm` computes the statistics of batch norm over the rows of all processes.
     * `process_timeout`: the seconds that a process waits for another before the run ends.
     """
@@ -146,6 +148,7 @@ class Device:
     keep_freed_memory: bool = True
     tune: bool = False
     processes: Annotated[int, Ge(1)] = 1
+    parallel: Literal["ddp", "fsdp"] = "ddp"
     sync_batch_norm: bool = False
     process_timeout: PositiveFloat = 600.0
 

@@ -117,13 +117,16 @@ class Task(nn.Module):
     `predicts` says whether the targets must be classes or numbers, for data that can provide
     either; it is empty if the data decides. `networks` names the networks whose optimizer may have
     its own settings (task.optimizers.<name>). `mixes` is False for a task that cannot be trained on
-    mixtures of samples (regularization=[mixup]).
+    mixtures of samples (regularization=[mixup]). `divisible` is False if its networks cannot be
+    divided among processes (device.parallel=fsdp), because it uses weights outside of their passes,
+    or trains them by several optimizers.
     """
 
     watch: str = ""
     predicts: ClassVar[Literal["", "classes", "numbers"]] = ""
     networks: ClassVar[tuple[str, ...]] = ()
     mixes: ClassVar[bool] = True
+    divisible: ClassVar[bool] = True
 
     @abstractmethod
     def stages(self) -> Iterator[Stage]:

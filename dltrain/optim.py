@@ -51,6 +51,7 @@ class Reduction:
     """
 
     processes = 1
+    number = 0  # of the optimizer among those of a run
 
     def total(self, weight: float | Tensor) -> float | Tensor:
         """Return the sum of the weights of the losses that all processes have."""
@@ -76,6 +77,14 @@ class Reduction:
 
     def whole(self, value: Tensor) -> Tensor:
         """Return a number that may be divided among the processes as an ordinary tensor."""
+        return value
+
+    def whole_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Return the state of an optimizer with whole tensors, for a checkpoint."""
+        return state
+
+    def divided_like(self, value: Any, param: Tensor) -> Any:
+        """Return a whole tensor of a checkpoint, divided among the processes as a parameter is."""
         return value
 
     def own_rows(self, values: Any) -> Any:
@@ -378,7 +387,7 @@ class Optim:
         """Return what a resume needs, within an accumulation window too."""
         if self.pending:
             self.reduction.complete_for_saving(self.params)
-        return {
+        state = {
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else {},
             "scaler": self.scaler.state_dict(),
@@ -396,6 +405,7 @@ class Optim:
             "spoilt": self.skip_step,
             "good_buffers": self.good_buffers,
         }
+        return self.reduction.whole_state(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state`; settings of the optimizer stay as they are configured."""
@@ -415,7 +425,7 @@ class Optim:
         if self.good_buffers and state["good_buffers"]:  # within a window the buffers have changed
             self._copy(self.good_buffers, state["good_buffers"])
         for p, saved in zip(self.params, state["grads"], strict=False):
-            p.grad = loaded_gradient(saved, p)
+            p.grad = loaded_gradient(self.reduction.divided_like(saved, p), p)
         self._copy(self.averages, state["averages"])
 
     def _load_optimizer(self, state: dict[str, Any]) -> None:
@@ -425,7 +435,7 @@ class Optim:
         for group, configured in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(configured)
         for p, moments in self.optimizer.state.items():
-            match_memory_layout(p, moments)
+            match_memory_layout(p, moments, self.reduction)
 
 
 def clones(values: Params) -> Params:
@@ -438,12 +448,12 @@ def configured_settings(group: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in group.items() if key not in ("params", "lr")}
 
 
-def match_memory_layout(param: Tensor, moments: dict[str, Any]) -> None:
+def match_memory_layout(param: Tensor, moments: dict[str, Any], reduction: Reduction) -> None:
     """Store moments in the memory layout of their parameter, which fused kernels rely on."""
     for key, value in moments.items():
         is_moment = isinstance(value, Tensor) and key != "step"
         if is_moment and value.shape == param.shape:
-            moments[key] = stored_like(param, value)
+            moments[key] = stored_like(param, reduction.divided_like(value, param))
 
 
 def saved_gradient(gradient: Tensor | None) -> Tensor | tuple[Tensor, Tensor] | None:

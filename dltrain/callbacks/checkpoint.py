@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from dltrain.callbacks.nonfinite import require_finite
+from dltrain.callbacks.nonfinite import require_finite, require_finite_copy
 from dltrain.engine import Callback, Engine
 from dltrain.errors import DltrainError, SaveError, UsageError
 from dltrain.runs.checkpoint import Store, commit, snapshot
@@ -269,6 +269,7 @@ class Checkpoint(Callback):
         about = {**self._about(engine), "points": points}
         require_plain_states(engine)
         state = snapshot(engine.state_dict())
+        require_finite_copy(engine, state)
         seconds = time.perf_counter() - start
         return PendingSave(folder, state, about, points, self._place(engine), seconds)
 

@@ -72,9 +72,25 @@ def require_scalable(engine: Engine, scaling: Sequence[Optim]) -> None:
 
 def require_finite(engine: Engine) -> None:
     """Raise DivergedError if a weight, an average or a moment of an optimizer is not finite."""
-    floats = [tensor for _, tensor in tensors(engine)]
+    floats = [tensor for _, tensor in tensors(engine) if is_whole(tensor)]
     if floats and not nn.utils.get_total_norm(floats).isfinite() and first_bad(engine):
         raise diverged(engine, "the weights are not finite", engine.step)
+
+
+def is_whole(tensor: Tensor) -> bool:
+    """Return whether this process has the whole tensor: it is not divided among processes."""
+    return type(tensor) in (Tensor, nn.Parameter)
+
+
+def require_finite_copy(engine: Engine, state: dict[str, Any]) -> None:
+    """Raise DivergedError if a weight in a copy of the engine's state is not finite.
+
+    Only weights that are divided among processes are looked at: `require_finite` cannot see them.
+    """
+    divided = [name for name, p in engine.task.named_parameters() if not is_whole(p)]
+    for name in divided:
+        if not bool(state["task"][name].isfinite().all()):
+            raise diverged(engine, f"weight {name} is not finite", engine.step)
 
 
 def tensors(engine: Engine) -> Iterator[tuple[str, Tensor]]:
@@ -112,7 +128,7 @@ def statistics(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def first_bad(engine: Engine) -> str:
     """Return the name of the first tensor that is not finite; "" if all are."""
     for name, tensor in tensors(engine):
-        if not bool(tensor.isfinite().all()):
+        if is_whole(tensor) and not bool(tensor.isfinite().all()):
             return name
     return ""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from dltrain.engine import Batches, Feed
+from dltrain.types import SharesRows
 from dltrain.types.abilities import KeepsBatchesWhole
 from dltrain.types.rows import Share, StepRows
 
@@ -17,20 +19,23 @@ class DividingFeed(Feed):
     """Brings this process's rows of each training batch to the device, by `feed`.
 
     `step_rows` are those of the batch that was handed out last. A process that has no row of a
-    small batch gets the first one, and its step counts nothing. Batches of an evaluation are whole.
+    small batch gets the first one, and its step counts nothing. Batches of an evaluation are whole;
+    `before_evaluation` is called before them.
     """
 
     def __init__(self, feed: Feed, share: Share) -> None:
         self.feed = feed
         self.share = share
         self.step_rows = StepRows(share)
+        self.before_evaluation: Callable[[], None] = lambda: None
 
     def move(self, batch: Any) -> Any:
         """Return one batch on the device."""
         return self.feed.move(batch)
 
     def batches(self, batches: Iterator[Any], ahead: bool = True) -> Iterator[Any]:
-        """Return whole batches on the device."""
+        """Return the whole batches of an evaluation on the device."""
+        self.before_evaluation()
         return self.feed.batches(batches, ahead)
 
     def training(self, batches: Batches, number: int, start: int) -> Iterator[Any]:
@@ -39,6 +44,8 @@ class DividingFeed(Feed):
         all_rows: deque[StepRows] = deque()
         if isinstance(batches, KeepsBatchesWhole):
             divided = self._whole(batches.epoch(number, start), all_rows)
+        elif isinstance(batches, SharesRows):
+            divided = batches.shared_epoch(number, start, partial(self._next_rows, all_rows))
         else:
             divided = self._divided(batches.epoch(number, start), all_rows)
         for batch in self.feed.batches(divided, ahead=is_stateless):
@@ -52,9 +59,13 @@ class DividingFeed(Feed):
 
     def _divided(self, batches: Iterator[Any], all_rows: deque[StepRows]) -> Iterator[Any]:
         for batch in batches:
-            rows = StepRows.of(self.share, num_rows(batch))
-            all_rows.append(rows)
-            yield rows_of(batch, slice(0, 1) if rows.is_empty else rows.rows)
+            yield rows_of(batch, self._next_rows(all_rows, num_rows(batch)))
+
+    def _next_rows(self, all_rows: deque[StepRows], total: int) -> slice:
+        """Note this process's rows of the next batch, of `total`, and return those to train on."""
+        rows = StepRows.of(self.share, total)
+        all_rows.append(rows)
+        return slice(0, 1) if rows.is_empty else rows.rows
 
 
 def num_rows(batch: Any) -> int:

@@ -44,15 +44,15 @@ class DataParallel(Reduction):
     from then on they are combined during it. Gradients that come from no backward pass, sparse
     ones, and those of an incomplete window of accumulation are combined when a step needs them.
 
-    `number` is that of the optimizer in its stage, by which process 0 orders the others to combine
-    the gradients of a checkpoint.
+    `number` counts the optimizers of a run; by it process 0 orders the others to combine the
+    gradients of a checkpoint.
     """
 
     def __init__(self, params: Params, group: Processes, feed: DividingFeed) -> None:
         self.group = group
         self.feed = feed
         self.processes = group.size
-        self.number = 0
+        self.number = group.new_number()
         self.parallel: DistributedDataParallel | None = None
         self.is_dense = True
         self.is_complete = False

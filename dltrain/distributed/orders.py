@@ -11,35 +11,42 @@ from collections.abc import Callable
 
 from dltrain.distributed.processes import Order, Processes
 from dltrain.engine import Callback, Engine
+from dltrain.optim import Optim
 
-CONTINUE = 0  # the value: what has ended
+CONTINUE = 0  # the value: flags, as below
 OBSERVE = 1  # the value: the watched metric of an evaluation
-SAVE_GRADIENTS = 2  # the value: the number of an optimizer in its stage
-EVALUATE = 3
-TEST = 4
-LOAD_WEIGHTS = 5
-STATE = 6
+SAVE_GRADIENTS = 2  # the value: the number of an optimizer
+GATHER_WEIGHTS = 3
+GATHER_TASK = 4
+GATHER_OPTIMIZER = 5  # the value: the number of an optimizer
+LOAD_TASK = 6  # the state follows as an object
 LEAVE = 7
 
 STAGE_ENDED = 1
 RUN_ENDED = 2
+RECORDS_NORM = 4  # the next step computes the norm of the gradient, which may need all processes
 
 
 class Lead(Callback):
     """Tells the other processes what the callbacks of process 0 have decided.
 
-    It comes after every other callback.
+    It comes after every other callback. `end_training` is called once all stages are trained.
     """
 
     name = "processes"
     draws = False
 
-    def __init__(self, group: Processes) -> None:
+    def __init__(self, group: Processes, end_training: Callable[[], None]) -> None:
         self.group = group
+        self.end_training = end_training
+
+    def run_end(self, engine: Engine) -> None:
+        self.end_training()
 
     def step_end(self, engine: Engine) -> None:
-        ended = STAGE_ENDED * engine.stage_ended + RUN_ENDED * engine.run_ended
-        self.group.send(Order(CONTINUE, ended))
+        records_norm = any(optim.record_grad_norm for optim in engine.stage.optims)
+        flags = STAGE_ENDED * engine.stage_ended + RUN_ENDED * engine.run_ended
+        self.group.send(Order(CONTINUE, flags + RECORDS_NORM * records_norm))
 
     def evaluation_end(self, engine: Engine) -> None:
         value = engine.scores.get(engine.stage.watch, math.nan)
@@ -55,30 +62,33 @@ class Lead(Callback):
         self.step_end(engine)
 
 
-Obey = Callable[[Engine, Order], None]
-
-
 class Follow(Callback):
     """Obeys the orders of process 0, after each event at which it may send some.
 
-    `others` obey the orders that change no place in training, by their kinds.
+    `gather` makes networks whole that are divided among the processes.
     """
 
     name = "processes"
     draws = False
 
-    def __init__(self, group: Processes, others: dict[int, Obey]) -> None:
+    def __init__(self, group: Processes, gather: Callable[[], None]) -> None:
         self.group = group
-        self.obey: dict[int, Obey] = {
+        self.obey: dict[int, Callable[[Engine, Order], None]] = {
             OBSERVE: observe,
             SAVE_GRADIENTS: save_gradients,
-            **others,
+            GATHER_WEIGHTS: lambda engine, order: gather(),
+            GATHER_TASK: gather_task,
+            GATHER_OPTIMIZER: gather_optimizer,
+            LOAD_TASK: self._load_task,
         }
 
     def step_end(self, engine: Engine) -> None:
         order = self._obey_until(engine, CONTINUE)
-        engine.stage_ended = bool(int(order.value) & STAGE_ENDED)
-        engine.run_ended = bool(int(order.value) & RUN_ENDED)
+        flags = int(order.value)
+        engine.stage_ended = bool(flags & STAGE_ENDED)
+        engine.run_ended = bool(flags & RUN_ENDED)
+        for optim in engine.stage.optims:
+            optim.record_grad_norm = bool(flags & RECORDS_NORM)
 
     def epoch_end(self, engine: Engine) -> None:
         self.step_end(engine)
@@ -91,6 +101,9 @@ class Follow(Callback):
 
     def run_end(self, engine: Engine) -> None:
         self._obey_until(engine, LEAVE)
+
+    def _load_task(self, engine: Engine, order: Order) -> None:
+        engine.task.load_state_dict(self.group.share_object())
 
     def _obey_until(self, engine: Engine, last: int) -> Order:
         """Obey orders up to one of the kind `last`, and return that one."""
@@ -109,5 +122,21 @@ def observe(engine: Engine, order: Order) -> None:
 
 def save_gradients(engine: Engine, order: Order) -> None:
     """Combine the gradients of an incomplete step for a checkpoint of process 0."""
-    optim = engine.stage.optims[int(order.value)]
+    optim = ordered_optim(engine, order)
     optim.reduction.complete_for_saving(optim.params)
+
+
+def gather_optimizer(engine: Engine, order: Order) -> None:
+    """Gather the state of a divided optimizer for a checkpoint of process 0."""
+    ordered_optim(engine, order).state_dict()
+
+
+def gather_task(engine: Engine, order: Order) -> None:
+    """Gather the state of a divided task for a checkpoint of process 0."""
+    engine.task.state_dict()
+
+
+def ordered_optim(engine: Engine, order: Order) -> Optim:
+    """Return the optimizer whose number is the value of an order."""
+    optims = {optim.reduction.number: optim for optim in engine.stage.optims}
+    return optims[int(order.value)]

@@ -6,6 +6,7 @@ objects go through a gloo group of their own, on the CPU, so they never wait for
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,6 +47,11 @@ class Processes:
         self.device = device
         self.control = control
         self.share = Share(self.rank, self.size)
+        self.numbers = itertools.count()
+
+    def new_number(self) -> int:
+        """Return a number that has the same meaning in all processes."""
+        return next(self.numbers)
 
     @property
     def leads(self) -> bool:

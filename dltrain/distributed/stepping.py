@@ -28,15 +28,19 @@ class DividedStepRunner:
         self.feed = feed
         self.seed = seed
         self.steps = 0
+        self.before = nothing
+        self.after = nothing
 
     def run(self, stage: Stage, batch: Any) -> Metrics:
         """Return the metrics of one step of `stage` on `batch`, over all processes."""
+        self.before()
         stage_number = zlib.crc32(stage.name.encode())
         own_seed = rng.number(self.seed, stage_number, self.steps, self.group.rank)
         group = self.group
         with dividing(self.feed.step_rows, group.device, own_seed, group.sum):
             metrics = self.runner.run(stage, batch)
         self.steps += 1
+        self.after()
         return self._combined(metrics)
 
     def _combined(self, metrics: Metrics) -> Metrics:
@@ -66,6 +70,10 @@ class DividedStepRunner:
         """Load a state, which may be that of a run of one process."""
         self.runner.load_state_dict(state)
         self.steps = state.get("steps", 0)
+
+
+def nothing() -> None:
+    """Do nothing before and after a step."""
 
 
 def as_mean(metric: Any) -> Mean:

@@ -7,11 +7,11 @@ every process runs the same loop on its own rows of each batch.
 from __future__ import annotations
 
 import atexit
-import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from dltrain.distributed.gradients import DataParallel
 from dltrain.distributed.launching import Followers
 from dltrain.distributed.orders import LEAVE, Lead
 from dltrain.distributed.processes import Order, Processes
-from dltrain.distributed.stepping import DividedStepRunner
+from dltrain.distributed.stepping import DividedStepRunner, nothing
 from dltrain.engine import Engine, Resume
 from dltrain.errors import ConfigError, DltrainError, UsageError
 from dltrain.experiment.experiment import Experiment
@@ -105,11 +105,19 @@ def require_divisible(experiment: Experiment) -> None:
             "device.processes=1"
         )
         problems.append(("dataset.stream=true", why))
+    if experiment.device.parallel == "fsdp" and averages_weights(experiment):
+        why = "averages of weights are not divided among processes; set device.parallel=ddp"
+        problems.append(("device.parallel=fsdp", why))
     if experiment.config["debug"] == "profile":
         why = "a profile is of one process; set device.processes=1"
         problems.append(("debug=profile", why))
     if problems:
         raise ConfigError(problems)
+
+
+def averages_weights(experiment: Experiment) -> bool:
+    """Return whether a regularizer averages weights (ema, swa, lookahead)."""
+    return experiment.regularizers["optim"].get("average") is not None
 
 
 @contextmanager
@@ -127,8 +135,8 @@ def led(experiment: Experiment, engine: Engine, resume: Resume | None) -> Iterat
     with joined(experiment, size) as group:
         job = job_of(experiment, resume, size)
         group.share_object(job)
-        attach(experiment, engine, group, job.threads)
-        engine.add_callback(Lead(group))
+        attached = attach(experiment, engine, group, job.threads)
+        engine.add_callback(Lead(group, attached.end_training))
         yield
         group.send(Order(LEAVE))
 
@@ -212,16 +220,52 @@ def first_line(error: RuntimeError) -> str:
     return str(error).partition("\n")[0]
 
 
-def attach(experiment: Experiment, engine: Engine, group: Processes, threads: int) -> None:
+@dataclass
+class Attached:
+    """The functions of networks that are divided among the processes, which do nothing for others.
+
+    `gather` makes them whole. Process 0 calls `end_training` after the last stage.
+    """
+
+    gather: Callable[[], None] = nothing
+    end_training: Callable[[], None] = nothing
+
+
+def attach(experiment: Experiment, engine: Engine, group: Processes, threads: int) -> Attached:
     """Let `engine` train on this process's rows, and its optimizers combine their gradients."""
     torch.set_num_threads(threads)
+    seed = experiment.config["seed"]
     feed = DividingFeed(engine.feed, group.share)
+    runner = DividedStepRunner(engine.step_runner, group, feed, seed)
+    engine.feed = feed
+    engine.step_runner = runner
     if experiment.device.sync_batch_norm:
         synchronize(experiment.task, feed)
-    engine.feed = feed
-    seed = experiment.config["seed"]
-    engine.step_runner = DividedStepRunner(engine.step_runner, group, feed, seed)
-    experiment.optim_factory.reduction = functools.partial(data_parallel, group, feed)
+    if not is_divided(experiment):
+        experiment.optim_factory.reduction = partial(data_parallel, group, feed)
+        return Attached()
+    # imported here: it takes a second
+    from dltrain.distributed.sharding import FullySharded, ShardedTask
+
+    sharded = ShardedTask(experiment.task, group)
+    runner.before = sharded.begin_step
+    runner.after = sharded.end_step
+    feed.before_evaluation = sharded.gather
+    experiment.optim_factory.reduction = partial(FullySharded, group=group, feed=feed)
+    return Attached(sharded.gather, sharded.end_training)
+
+
+def is_divided(experiment: Experiment) -> bool:
+    """Return whether the networks are divided among the processes."""
+    if experiment.device.parallel == "ddp":
+        return False
+    if not experiment.task.divisible:
+        log.info(
+            "device.parallel=fsdp: this task uses weights outside of its networks' passes, or has "
+            "several optimizers, so every process has whole networks (ddp)"
+        )
+        return False
+    return True
 
 
 def data_parallel(group: Processes, feed: DividingFeed, params: Params) -> Reduction:

@@ -33,5 +33,5 @@ def sgd(
         momentum=momentum,
         nesterov=nesterov,
         weight_decay=weight_decay,
-        fused=fused_if_available(params),
+        fused=fused_if_available(params, takes_divided=False),
     )

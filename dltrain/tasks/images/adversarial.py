@@ -60,6 +60,7 @@ class Adversarial(Task):
     """
 
     networks = ("generator", "discriminator", "judge")
+    divisible = False
     mixes = False  # the generator would learn to generate mixtures
     noise: Tensor
 

@@ -23,6 +23,7 @@ class DeepAutoencoding(Autoencoding):
     the RBMs, and `optimizers.code` of the last RBM, whose hidden units are Gaussian.
     """
 
+    divisible = False
     networks = ("rbm", "code")
 
     def __init__(

@@ -26,6 +26,7 @@ class DeepBelief(Classification):
     classification.
     """
 
+    divisible = False
     networks = ("rbm",)
 
     def __init__(  # noqa: PLR0913 - the keys of the configuration

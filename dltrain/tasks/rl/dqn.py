@@ -56,6 +56,8 @@ class DQN(Task):
 
     on_device: Tensor
 
+    divisible = False
+
     def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         data: Data,

@@ -164,6 +164,8 @@ class TemporalDifference(Task):
             go together.
     """
 
+    divisible = False
+
     def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
         data: Data,

@@ -50,6 +50,8 @@ class WordEmbedding(Task):
         ValueError: The data has no words, or the model has no word vectors.
     """
 
+    divisible = False
+
     def __init__(
         self,
         data: Data,
