@@ -46,11 +46,13 @@ class ShardedTask:
     def _shard(self, network: nn.Module) -> None:
         """Divide the parameters of a network; torch divides contiguous ones only."""
         network.to(memory_format=torch.contiguous_format)
-        if self.group.leads:
-            network.register_forward_pre_hook(self._before_forward, prepend=True)
-        for block in repeated_blocks(network):
+        blocks = repeated_blocks(network)
+        for block in blocks:
             self.modules.append(fully_shard(block))
         self.modules.append(fully_shard(network, reshard_after_forward=False))
+        if self.group.leads:
+            for module in (*blocks, network):
+                module.register_forward_pre_hook(self._before_forward, prepend=True)
         passes = Passes(network)
         for name in public_methods(network):
             passes.register(name)
