@@ -18,6 +18,7 @@ from torch import Tensor
 from dltrain import rng
 from dltrain.callbacks.checkpoint import Checkpoint
 from dltrain.callbacks.metrics_log import MetricsLog
+from dltrain.callbacks.nonfinite import is_whole
 from dltrain.engine import Callback, Engine
 from dltrain.files import replace_file
 from dltrain.report.batches import picture
@@ -257,7 +258,7 @@ class TensorBoard(Callback):
         """Trace the task's `predict` on two inputs; a task that cannot be traced has no graph."""
         batch = next(iter(engine.stage.batches.epoch(0)), None)
         example = batch[0] if isinstance(batch, tuple) else batch
-        if not isinstance(example, Tensor):
+        if not isinstance(example, Tensor) or not all(map(is_whole, engine.task.parameters())):
             return
         engine.task.eval()
         with warnings.catch_warnings(), torch.no_grad():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dltrain.config import check
 from dltrain.config.command_groups import split_overrides
 from dltrain.config.compose import compose
+from dltrain.distributed.environment import launch_key
 from dltrain.errors import UsageError
 from dltrain.experiment.session import start
 from dltrain.files import unused_folder
@@ -22,7 +23,7 @@ def train(options: Options) -> None:
         return
     require_no_sweep(options)
     check.raise_all(composed)
-    if composed.config["resume"] is None:
+    if composed.config["resume"] is None and not launch_key():
         start(composed, options, unused_folder(options.folder))
     else:
         automatic.train(composed, options)

@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from dltrain.acceleration.activations import repeated_blocks
+from dltrain.acceleration.feeding import mapped
 from dltrain.distributed.feeding import DividingFeed
 from dltrain.distributed.gradients import DataParallel
 from dltrain.distributed.orders import GATHER_OPTIMIZER, GATHER_TASK, GATHER_WEIGHTS, LOAD_TASK
@@ -50,8 +51,9 @@ class ShardedTask:
         for block in blocks:
             self.modules.append(fully_shard(block))
         self.modules.append(fully_shard(network, reshard_after_forward=False))
-        if self.group.leads:
-            for module in (*blocks, network):
+        for module in (*blocks, network):
+            module.register_forward_hook(own_output, prepend=True)
+            if self.group.leads:
                 module.register_forward_pre_hook(self._before_forward, prepend=True)
         passes = Passes(network)
         for name in public_methods(network):
@@ -118,6 +120,20 @@ class ShardedTask:
                 state[prefix + name] = divided_like(state[prefix + name], param)
 
 
+def own_output(module: nn.Module, inputs: Any, output: Any) -> Any:
+    """Return the output of a pass with copies of its views, before torch marks it.
+
+    An operation in place on a view would drop the mark, by which torch gathers parameters for the
+    backward pass.
+    """
+    return mapped(output, own_tensor)
+
+
+def own_tensor(tensor: Tensor) -> Tensor:
+    """Return a copy of a view that has a gradient, and other tensors as they are."""
+    return tensor.clone() if tensor._is_view() and tensor.requires_grad else tensor
+
+
 class Passes:
     """The passes of a network that is divided: by its `forward`, or by another method.
 
@@ -140,6 +156,12 @@ class Passes:
     def register(self, name: str) -> None:
         """Make the method of that name a pass, where it is not called within one."""
         part = getattr(self.network, name)
+
+        @functools.wraps(part)
+        def part_of_pass(*args: Any, **kwargs: Any) -> Any:
+            return mapped(part(*args, **kwargs), own_tensor)
+
+        setattr(self.network, name, part_of_pass)
         register_fsdp_forward_method(self.network, name)
         whole_pass = getattr(self.network, name)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from dltrain.config.compose import Composed
 from dltrain.config.schema import as_yaml
+from dltrain.distributed.environment import launch_key
 from dltrain.errors import UsageError
 from dltrain.experiment.session import start
 from dltrain.options import Options
@@ -35,17 +36,21 @@ def train(
 ) -> dict[str, Any]:
     """Train a new run, or with resume=auto continue the one that the same command began.
 
+    What torchrun starts again, because one of its processes has died, continues its run as well.
     The arguments are those of `start`. The results of a finished run are returned as they are.
 
     Raises:
         UsageError: Another process trains this run, or a run of that name has another
             configuration.
     """
-    if composed.config["resume"] != AUTO:
-        return start(composed, options, folder, swept, title)
-    require_no_folder(options)
     root = Path(composed.config["paths"]["output"])
-    key = key_of(composed.public)
+    if composed.config["resume"] == AUTO:
+        require_no_folder(options)
+        key = key_of(composed.public)
+    elif restart_key := launch_key():
+        key = restart_key
+    else:
+        return start(composed, options, folder, swept, title)
     with held_key(root, key):
         run = run_with_key(root, key)
         if run is None:

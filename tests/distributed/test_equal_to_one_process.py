@@ -1,4 +1,7 @@
-"""Two processes train as one does, in every family of tasks: figures and weights after 20 steps."""
+"""Two processes train as one does, in every family of tasks: figures and weights after 20 steps.
+
+Both with whole networks in each process, and with networks that are divided among them.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from dltrain.api.run import Run
 LICENSE = Path(__file__).parents[2] / "LICENSE"
 SGD = ("optimizer=sgd", "optimizer.lr=0.01")  # Adam makes steps of any gradient that is not 0
 SYNC = "device.sync_batch_norm=true"
+TIMEOUT = "device.process_timeout=20"
 FAMILIES = {
     "classification": ("model=mlp", "regularization=[dropout]", "optimizer=adamw"),
     "accumulation": (
@@ -87,7 +91,13 @@ def weights_of(run: Run) -> dict[tuple[str, str], torch.Tensor]:
 
 
 def trained(words: tuple[str, ...], *more: str) -> Run:
-    steps = ("trainer.stage_steps=20", "trainer.log_every=1", "dataset.epochs=20")
+    steps = (
+        "trainer.stage_steps=20",
+        "trainer.log_every=1",
+        "dataset.epochs=20",
+        TIMEOUT,
+        "callbacks=quiet",
+    )
     return dltrain.train(*words, *steps, *more)
 
 
@@ -111,3 +121,5 @@ def test_two_processes_train_as_one(family: str, torchrun: None) -> None:
     with alone():
         one = trained(words)
     require_equal(one, trained(words))
+    if "ema" not in str(words):  # whose averages are not divided
+        require_equal(one, trained(words, "device.parallel=fsdp"))

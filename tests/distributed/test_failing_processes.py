@@ -1,0 +1,173 @@
+"""A run survives its processes: kills, errors, hangs, signals; it resumes in any number of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_equal_to_one_process import weights_of
+from torch.testing import assert_close
+
+import dltrain
+from dltrain.api.run import Run
+
+ROOT = Path(__file__).parents[2]
+RUN = ("model=mlp", "model.hidden_sizes=[32]", "dataset=digits", "callbacks=quiet")
+SHORT = (*RUN, "trainer.epochs=2", "trainer.log_every=5")
+LONG = (*RUN, "trainer.epochs=100000", "trainer.save_every=10")
+
+
+def begun(*words: str, **environment: str) -> subprocess.Popen[str]:
+    """Start dltrain in the current folder."""
+    own = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(
+        [sys.executable, "-m", "dltrain", *words],
+        env=own,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run_folder() -> Path:
+    """Return the folder of the only run."""
+    (folder,) = Path("outputs").glob("*/*_mlp_digits")
+    return folder
+
+
+def wait_for_checkpoint(process: subprocess.Popen[str]) -> Path:
+    """Return the run's folder once it has a checkpoint."""
+    for _ in range(1200):
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        if list(Path("outputs").glob("*/*/checkpoints/last")):
+            return run_folder()
+        time.sleep(0.05)
+    raise AssertionError("no checkpoint within a minute")
+
+
+def followers_of(process: subprocess.Popen[str]) -> list[int]:
+    """Return the numbers of the processes that a process has started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(number) for number in children.split()]
+
+
+def finished(folder: Path, processes: int, *more: str) -> dict[str, Any]:
+    """Resume a run until it is complete, and return its results."""
+    run = dltrain.resume(folder, f"device.processes={processes}", *more)
+    results: dict[str, Any] = json.loads((run.folder / "results.json").read_text())
+    return results
+
+
+def test_one_command_starts_the_processes() -> None:
+    process = begun(*SHORT, "device.processes=2")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert output.count("done") == 1  # only process 0 prints
+    one = dltrain.train(*SHORT)
+    two = Run(run_folder_of(output))
+    assert two.history["train/loss"] == pytest.approx(one.history["train/loss"], rel=1e-4)
+    manifest = json.loads((two.folder / "manifest.json").read_text())
+    assert manifest["processes"] == 2
+
+
+def run_folder_of(output: str) -> Path:
+    """Return the folder that a command printed."""
+    lines = [line for line in output.splitlines() if line.split()[:1] == ["run"]]
+    return Path(lines[0].split(maxsplit=1)[1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_dead_process_ends_the_run_with_one_message(number: signal.Signals) -> None:
+    process = begun(*LONG, "device.processes=2")
+    folder = wait_for_checkpoint(process)
+    os.kill(followers_of(process)[0], number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"process 1 of 2 was killed by {number.name}" in output
+    assert "Traceback" not in output
+    limit = "trainer.epochs=8"
+    assert finished(folder, 3, limit)["status"] == "completed"
+
+
+def test_the_others_end_when_the_first_process_is_killed() -> None:
+    process = begun(*LONG, "device.processes=2")
+    folder = wait_for_checkpoint(process)
+    (follower,) = followers_of(process)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{follower}/stat").exists() and time.monotonic() < deadline:
+        if Path(f"/proc/{follower}/stat").read_text().split()[2] == "Z":
+            break
+        time.sleep(0.05)
+    else:
+        assert not Path(f"/proc/{follower}").exists()
+    assert finished(folder, 1, "trainer.epochs=8")["status"] == "completed"
+
+
+def test_a_process_that_hangs_ends_the_run() -> None:
+    process = begun(*LONG, "device.processes=2", "device.process_timeout=3")
+    wait_for_checkpoint(process)
+    (follower,) = followers_of(process)
+    os.kill(follower, signal.SIGSTOP)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "did not answer within 3 s (device.process_timeout)" in output
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_signal_saves_and_ends_all(parallel: str) -> None:
+    process = begun(*LONG, "device.processes=2", f"device.parallel={parallel}")
+    folder = wait_for_checkpoint(process)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    results = json.loads((folder / "results.json").read_text())
+    steps = results["steps"]
+    saved = [path.name for path in (folder / "checkpoints").iterdir()]
+    assert f"{steps:09d}" in saved
+
+
+@pytest.mark.parametrize("numbers", [(2, 1), (1, 3), (3, 2)])
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_another_number_of_processes_continues(numbers: tuple[int, int], parallel: str) -> None:
+    before, after = numbers
+    words = (*RUN, "trainer.accumulate=3", "trainer.log_every=1", "trainer.epochs=3")
+    words = (*words, "trainer.save_every=1")
+    whole = dltrain.train(*words)
+    part = dltrain.train(
+        *words, "trainer.steps=20", f"device.processes={before}", f"device.parallel={parallel}"
+    )
+    continued = dltrain.resume(
+        part.folder, "trainer.steps=null", f"device.processes={after}", verbose=False
+    )
+    assert continued.history["train/loss"] == pytest.approx(
+        whole.history["train/loss"], rel=1e-4, abs=1e-6
+    )
+    last = max(step for step, _ in weights_of(whole))
+    for (step, name), value in weights_of(whole).items():
+        if step == last:
+            assert_close(weights_of(continued)[step, name], value, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trainer.on_oom=halve"], "would leave the others waiting"),
+        (["debug=profile"], "a profile is of one process"),
+        (["device.processes=0"], "device.processes"),
+        (["device.parallel=fsdp", "regularization=[ema]"], "averages of weights"),
+    ],
+)
+def test_what_several_processes_cannot_have(words: Sequence[str], message: str) -> None:
+    with pytest.raises(dltrain.ConfigError, match=message):
+        dltrain.train(*SHORT, "device.processes=2", *words)
