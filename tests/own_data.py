@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import math
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from small_pictures import lay, picture
+
+from dltrain.data.images.image_folder import ImageFolder
+from dltrain.data.shards.pack import Packing, pack
 
 SENTENCES = ("a fine film , fine and warm", "a dull film that never ends")
 NUM_ROWS = 60
@@ -38,6 +42,15 @@ def write_pictures(folder: Path) -> None:
 def picture_input(folder: Path) -> list[str]:
     picture(size=(30, 20)).save(folder / "new.png")
     return ["new.png"]
+
+
+def write_shards(folder: Path) -> None:
+    """Pack the pictures, and leave only the shards."""
+    with tempfile.TemporaryDirectory() as name:
+        lay(Path(name, "pets"))
+        (folder / "packed").mkdir()
+        source = ImageFolder(Path(name), str(Path(name, "pets")))
+        pack(source, folder / "packed", Packing("webdataset", 10_000))
 
 
 def write_table(folder: Path, rows: int = NUM_ROWS) -> None:
@@ -184,6 +197,12 @@ OWN_DATA: dict[str, OwnData] = {
         "dataset.scaling=unit",
         "dataset.channels=1",
         "model.hidden_sizes=[16,8]",
+    ),
+    "shards": OwnData(
+        "shards",
+        ("dataset.path=packed", "dataset.image_size=16", "dataset.shuffle_shards=2", "model=mlp"),
+        write_shards,
+        picture_input,
     ),
     "tabular": of_table("dataset.target=dear"),
     "tabular embed": of_table("dataset.target=dear", "dataset.categories=embed"),

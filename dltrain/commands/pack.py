@@ -19,6 +19,7 @@ from dltrain.config.groups import groups
 from dltrain.data.shards.index import KINDS, PARQUET, WEBDATASET
 from dltrain.data.shards.pack import Packing, described
 from dltrain.data.shards.pack import pack as write_shards
+from dltrain.data.shards.storage import INSTALL
 from dltrain.errors import UsageError
 from dltrain.experiment.costs import configured_data
 from dltrain.files import sweep, sync_directory, temporary_name, writing
@@ -114,4 +115,4 @@ def named_dataset(names: list[str]) -> list[str]:
 def require_library() -> None:
     """Raise UsageError where the library for Parquet files is missing."""
     if find_spec(PARQUET_LIBRARY) is None:
-        raise UsageError(f"--format parquet needs pyarrow: pip install {PARQUET_LIBRARY}")
+        raise UsageError(f"--format parquet needs pyarrow: {INSTALL}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +43,11 @@ def mean_loss(rows: list[dict[str, Any]]) -> float:
 
 
 def exists(place: str) -> bool:
-    """Return whether a name is a file, or a line of a file."""
+    """Return whether a name is a file, a line of a file, or a member of a shard."""
+    shard, _, member = place.rpartition("/")
+    if shard.endswith(".tar"):
+        with tarfile.open(Path("packed", shard)) as archive:
+            return member in archive.getnames()
     path, _, line = place.rpartition(":")
     if line.isdecimal():
         return 1 <= int(line) <= len(Path(path).read_text().splitlines())
@@ -73,6 +78,7 @@ def test_the_mean_of_the_rows_is_the_loss_that_is_reported(
     [
         ("image_folder", lambda place: Path(place).parent.name),
         ("image_folder streamed", lambda place: Path(place).parent.name),
+        ("shards", lambda place: place.rpartition("/")[2].split("_")[1]),
         ("text_files", lambda place: Path(place).parent.name),
         ("text_files jsonl", lambda place: json.loads(line_at(place))["label"]),
         ("tabular", lambda place: line_at(place).split(",")[3]),

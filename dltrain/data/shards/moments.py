@@ -27,6 +27,7 @@ from dltrain.data.io.workers import CHUNK, Job, Workers
 from dltrain.data.shards.content import ImageReader
 from dltrain.data.shards.index import MOMENTS, again
 from dltrain.data.shards.opened import OpenShards, ShardOpener
+from dltrain.data.shards.scan import only_one
 from dltrain.errors import InputError
 from dltrain.files import replace_file, to_json
 
@@ -100,9 +101,15 @@ class Survey:
 
 def surveyed(survey: Survey, rule: PixelRule, path: Path, place: str) -> tuple[Moments, PixelRule]:
     """Return the moments (N, 2, C) of all images and the settled rule, which are kept at `path`."""
-    kept = read_kept(path, survey)
-    if kept is not None:
-        return kept
+    with only_one(path):
+        kept = read_kept(path, survey)
+        if kept is not None:
+            return kept
+        return measured(survey, rule, path, place)
+
+
+def measured(survey: Survey, rule: PixelRule, path: Path, place: str) -> tuple[Moments, PixelRule]:
+    """Decode all images, and keep their moments and the rule that they settle at `path`."""
     count = len(survey.index.samples)
     log.info(f"{place}: reading all of {count:,} images once, for their statistics")
     part = path.with_name(f".{path.name}.{os.getpid()}")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from dltrain.data.shards.storage import INSTALL
 from dltrain.data.shards.tar_file import REPACK
 from dltrain.errors import InputError
 from dltrain.files import to_json
@@ -33,7 +34,7 @@ def require_pyarrow(what: str) -> None:
     try:
         import pyarrow  # noqa: F401
     except ImportError as e:
-        raise InputError(f"{what}: Parquet shards need pyarrow: pip install pyarrow") from e
+        raise InputError(f"{what}: Parquet shards need pyarrow: {INSTALL}") from e
 
 
 def parquet_samples(file: BinaryIO, name: str) -> Iterator[ParquetSample]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from dltrain.data.images.folder import PROGRESS_SECONDS
@@ -63,8 +64,9 @@ def index_of(storage: Storage, cache: Path) -> tuple[Index, Path]:
     stamps = [f"{name} {sizes[name]} {storage.stamp(name)}" for name in shards]
     content = "\n".join([storage.place, *stamps])
     folder = cache / f"shards-{short_hash(content)}"
-    if not (folder / INDEX).exists():
-        make_index(storage, shards, sizes, folder)
+    with only_one(folder):
+        if not (folder / INDEX).exists():
+            make_index(storage, shards, sizes, folder)
     return read_index(folder, str(folder)), folder
 
 
@@ -81,6 +83,26 @@ def index_folder(storage: Storage, cache: Path) -> Path:
                     download(storage, name, part / name)
             (part / INDEX).write_bytes(content)
     return folder
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Let one process at a time make what will be at `path`; others wait, and find it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info(f"another process is making {path}: waiting for it")
+        lock.acquire()
+    except OSError as e:
+        raise InputError(
+            f"{path.parent} cannot be written ({e.strerror or e}): point paths.data at another disk"
+        ) from e
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def download(storage: Storage, name: str, to: Path) -> None:

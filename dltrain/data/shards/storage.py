@@ -14,6 +14,7 @@ from dltrain.data.io.places import existing_path
 from dltrain.errors import InputError
 
 URL_MARK = "://"
+INSTALL = 'pip install "dltrain-cli[shards]"'
 COPY_BYTES = 2**20
 
 
@@ -146,7 +147,7 @@ def file_system(url: str) -> tuple[Any, str]:
     try:
         import fsspec  # type: ignore[import-untyped]
     except ImportError as e:
-        raise InputError(f"{url}: shards at a URL need fsspec: pip install fsspec") from e
+        raise InputError(f"{url}: shards at a URL need fsspec: {INSTALL}") from e
     try:
         system, path = fsspec.core.url_to_fs(url)
     except ImportError as e:

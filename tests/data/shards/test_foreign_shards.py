@@ -6,7 +6,9 @@ import json
 import os
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,25 @@ def test_the_index_of_others_is_made_once_until_a_shard_changes(
     os.utime("others/0.tar", (1, 1))
     assert shards("others").fingerprint() != digest
     assert len(made) == 2
+
+
+def test_one_of_several_processes_makes_the_index_and_the_others_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = []
+    make_index = scan.make_index
+
+    def slowly(*words: Any) -> None:
+        made.append(1)
+        time.sleep(0.3)
+        make_index(*words)
+
+    monkeypatch.setattr(scan, "make_index", slowly)
+    write_tar(Path("others/0.tar"), foreign_members(10))
+    with ThreadPoolExecutor(3) as pool:
+        digests = list(pool.map(lambda _: shards("others").fingerprint(), range(3)))
+    assert len(made) == 1
+    assert len(set(digests)) == 1
 
 
 @pytest.mark.parametrize("labels", ["numbers", "names", "declared"])
@@ -240,7 +261,7 @@ def test_urls_that_cannot_be_read(url: str, message: str) -> None:
 
 def test_without_fsspec_a_url_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
-    with pytest.raises(InputError, match="shards at a URL need fsspec: pip install fsspec"):
+    with pytest.raises(InputError, match=r"need fsspec: pip install .dltrain-cli\[shards\]"):
         _ = shards("memory://bucket/set").train
     packed()
     assert shards().train.samples == 44
@@ -249,5 +270,5 @@ def test_without_fsspec_a_url_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_pyarrow_parquet_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     packed("parquet")
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(InputError, match="Parquet shards need pyarrow: pip install pyarrow"):
+    with pytest.raises(InputError, match=r"need pyarrow: pip install .dltrain-cli\[shards\]"):
         _ = shards().train

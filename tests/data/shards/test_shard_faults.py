@@ -285,7 +285,8 @@ def test_faults_of_shards_of_others(fault: str) -> None:
     make()
     with pytest.raises(InputError, match=message):
         read_all("others")
-    assert not list(Path("data").glob(".dltrain/.*")), "nothing half made is left"
+    left = [path for path in Path("data").glob(".dltrain/.*") if path.suffix != ".lock"]
+    assert not left, "nothing half made is left"
 
 
 def table(**columns: Any) -> pa.Table:
