@@ -130,7 +130,7 @@ class Joined:
         """Return the metrics of one step of `stage` on `batch`."""
         together = self.together
         answer = None
-        if together.is_member():
+        if together.is_member() and not has_hooks(together.part):
             answer = together.ask("step", batch)
         if answer is None:
             return self.own.run(stage, batch)
@@ -312,6 +312,12 @@ class JointTraining:
             self.split = batches
         share(batches.inputs, self.split.inputs)
         share(batches.targets, self.split.targets)
+
+
+def has_hooks(part: RunPart | None) -> bool:
+    """Return whether a callback looks into the network, which has to make its own step then."""
+    layers = part.model.modules() if part is not None else ()
+    return any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
 
 
 def share(own: Tensor, shared: Tensor) -> None:

@@ -18,6 +18,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from dltrain.engine import Objective
 from dltrain.optim import Optim
 from dltrain.vectorized.layers import IMAGES, StackedDropout, StackedFunctions
+from dltrain.vectorized.sequence import StackedSequence, known_layers
 
 Batch = tuple[Tensor, Tensor]
 Draw = Callable[[int, nn.Module, Tensor], Tensor]
@@ -64,6 +65,7 @@ class Program:
         }
         self.owners = [dict(model.named_parameters()) for model in models]
         self.template = template_of(models, draw)
+        self.sequence = self.sequence_of(models, draw)
         self.is_tried = False  # a step has been made
 
     def train(self, batches: Sequence[Batch]) -> list[tuple[Tensor, Any, dict[Tensor, Tensor]]]:
@@ -92,8 +94,21 @@ class Program:
             outputs = self.forward(together, axis, training=False)
         return [of_run(outputs, number) for number in range(len(self.parts))]
 
+    def sequence_of(self, models: Sequence[nn.Module], draw: Draw) -> StackedSequence | None:
+        """Return the network as a sequence that needs no vmap; None if it is more than that."""
+        layers = known_layers(bare_copy(models[0]))
+        if layers is None:
+            return None
+
+        def draw_by_name(number: int, name: str, ones: Tensor) -> Tensor:
+            return draw(number, models[number].get_submodule(name), ones)
+
+        return StackedSequence(layers, len(models), draw_by_name)
+
     def forward(self, inputs: Tensor, axis: int | None, training: bool) -> Any:
         """Return the outputs of all runs, stacked; `axis` of the inputs counts the runs."""
+        if self.sequence is not None:
+            return self.sequence({**self.parameters, **self.buffers}, inputs, axis, training)
         self.template.train(training)
 
         def call(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Any:
@@ -150,19 +165,22 @@ def refer_to_slices(part: RunPart) -> None:
 
 def template_of(models: Sequence[nn.Module], draw: Draw) -> nn.Module:
     """Return a copy of the first network whose dropout layers draw the masks of all runs."""
-    own_forward = vars(models[0]).pop("forward", None)  # of a run that is evaluated with others
-    try:
-        template = copy.deepcopy(models[0])
-    finally:
-        if own_forward is not None:
-            models[0].forward = own_forward
-    vars(template).pop("forward", None)
+    template = bare_copy(models[0])
     for name, layer in models[0].named_modules():
         if isinstance(layer, _DropoutNd):
             owners = [model.get_submodule(name) for model in models]
             parent, _, attribute = name.rpartition(".")
             setattr(template.get_submodule(parent), attribute, stacked_dropout(owners, draw))
     return template
+
+
+def bare_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of a network; of one that is evaluated with others, with its own forward."""
+    with_others = vars(model).pop("forward", None)
+    bare = copy.deepcopy(model)
+    if with_others is not None:
+        model.forward = with_others
+    return bare
 
 
 def stacked_dropout(owners: Sequence[nn.Module], draw: Draw) -> StackedDropout:

@@ -150,3 +150,13 @@ def test_each_run_logs_only_its_own_messages(dltrain: Callable[..., Outcome]) ->
     assert "diverged" in diverged
     assert "together/1" not in healthy
     assert "diverged" not in healthy
+
+
+def test_steps_that_a_callback_looks_into_are_those_of_each_run(
+    dltrain: Callable[..., Outcome],
+) -> None:
+    words = ("callbacks=diagnosis", *BRIEF[1:], "model=mlp", "seed=0,1")
+    both(dltrain, *words)
+    for number in (0, 1):
+        one, other = (Path(sweep, str(number)) for sweep in ("together", "alone"))
+        assert_equal_runs(one, other)

@@ -63,14 +63,33 @@ def batches(shape: tuple[int, ...] = (2, 8, 8)) -> list[tuple[Tensor, Tensor]]:
     return [(torch.randn(5, *shape), torch.randn(5)) for _ in range(RUNS)]
 
 
+class Opaque(nn.Module):
+    """A network that is no plain sequence, so that vmap maps over it."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.layers(x)
+        return outputs
+
+
+KINDS = {"vmap": Opaque, "sequence": nn.Sequential}
+ONLY_VMAP = ("padding by name", "dropout of channels")
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_program_gives_the_losses_and_gradients_of_each_run(
-    name: str, memory_format: torch.memory_format
+    name: str, kind: str, memory_format: torch.memory_format
 ) -> None:
-    models = [NETWORKS[name]().to(memory_format=memory_format) for _ in range(RUNS)]
+    networks = [KINDS[kind](NETWORKS[name]()) for _ in range(RUNS)]
+    models = [network.to(memory_format=memory_format) for network in networks]
     alone = copy.deepcopy(models)
     program = Program(parts_of(models), draw)
+    assert (program.sequence is None) == (kind == "vmap" or name in ONLY_VMAP)
     for number, answer in enumerate(program.train(batches())):
         loss, weight, gradients = answer
         inputs, targets = batches()[number]
@@ -90,11 +109,23 @@ def test_a_program_gives_the_losses_and_gradients_of_each_run(
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("are_shared", [True, False])
-def test_a_program_gives_the_outputs_of_each_run(are_shared: bool, channels: int) -> None:
-    layers = [nn.Conv2d(channels, 3, 3), nn.AvgPool2d(2), nn.BatchNorm2d(3), nn.Conv2d(3, 6, 1)]
-    models = [copy.deepcopy(nn.Sequential(*layers)).eval() for _ in range(RUNS)]
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("first", ["convolution", "pooling", "norm", "dense"])
+def test_a_program_gives_the_outputs_of_each_run(
+    first: str, kind: str, are_shared: bool, channels: int
+) -> None:
+    later = [nn.Conv2d(channels, 3, 3), nn.AvgPool2d(2), nn.BatchNorm2d(3), nn.Conv2d(3, 6, 1)]
+    layers: dict[str, list[nn.Module]] = {
+        "convolution": later,
+        "pooling": [nn.MaxPool2d(2), *later],
+        "norm": [nn.BatchNorm2d(channels), *later],
+        "dense": [nn.Flatten(), nn.Linear(64 * channels, 5), nn.BatchNorm1d(5), nn.Dropout(0.5)],
+    }
+    models = [copy.deepcopy(KINDS[kind](nn.Sequential(*layers[first]))) for _ in range(RUNS)]
     for model in models:
-        nn.init.normal_(model[0].weight)
+        model.eval()
+        for p in model.parameters():
+            nn.init.normal_(p)
     images = [inputs for inputs, _ in batches((channels, 8, 8))]
     if are_shared:
         images = images[:1] * RUNS
