@@ -85,6 +85,13 @@ class Together(Callback):
         self.stage = stage
         return part_of(stage)
 
+    def is_ready_for(self, stage: Stage) -> bool:
+        """Return whether a step can be asked for: not the first one of a stage, which is its own.
+
+        Nor can one that a callback looks into.
+        """
+        return self.is_member() and self.stage is stage and not has_hooks(self.part)
+
     def is_member(self) -> bool:
         """Return whether the run has a lane, or waits for one."""
         return not isinstance(self.place, Nowhere)
@@ -130,7 +137,7 @@ class Joined:
         """Return the metrics of one step of `stage` on `batch`."""
         together = self.together
         answer = None
-        if together.is_member() and not has_hooks(together.part):
+        if together.is_ready_for(stage):
             answer = together.ask("step", batch)
         if answer is None:
             return self.own.run(stage, batch)
