@@ -33,7 +33,7 @@ ROWS = 3  # axes of rows (K, B, F)
 
 
 @dataclass
-class Values:
+class StackedValues:
     """The values between two layers; `are_shared` if they are the same for all runs."""
 
     x: Tensor
@@ -53,17 +53,17 @@ class Values:
             return side_by_side(self.x.repeat(1, self.runs, 1, 1), None)
         return self.x.expand(self.runs, *self.x.shape)
 
-    def changed(self, x: Tensor) -> Values:
+    def changed(self, x: Tensor) -> StackedValues:
         """Return the values after a layer without weights."""
-        return Values(x, self.are_shared, self.runs)
+        return StackedValues(x, self.are_shared, self.runs)
 
-    def apart(self, x: Tensor) -> Values:
+    def apart(self, x: Tensor) -> StackedValues:
         """Return the values after a layer that is another one for each run."""
-        return Values(x, False, self.runs)
+        return StackedValues(x, False, self.runs)
 
 
 @dataclass
-class Weights:
+class StackedWeights:
     """The stacked weights and buffers of a layer (K, ...), by their names in it."""
 
     tensors: dict[str, Tensor]
@@ -74,10 +74,10 @@ class Weights:
         return None if tensor is None else tensor.flatten()
 
 
-Rule = Callable[[Any, Weights, Values], Values]
+StackedRule = Callable[[Any, StackedWeights, StackedValues], StackedValues]
 
 
-def convolution(layer: nn.Conv2d, weights: Weights, values: Values) -> Values:
+def convolution(layer: nn.Conv2d, weights: StackedWeights, values: StackedValues) -> StackedValues:
     """Convolve the images of each run with its own kernels."""
     kernels = weights.tensors["weight"].flatten(0, 1).contiguous(memory_format=CHANNELS_LAST)
     images, groups = values.x, layer.groups
@@ -88,7 +88,7 @@ def convolution(layer: nn.Conv2d, weights: Weights, values: Values) -> Values:
     return values.apart(GroupedConvolution.apply(images, kernels, weights.flat("bias"), settings))
 
 
-def linear(layer: nn.Linear, weights: Weights, values: Values) -> Values:
+def linear(layer: nn.Linear, weights: StackedWeights, values: StackedValues) -> StackedValues:
     """Multiply the rows of each run by its own matrix."""
     rows = values.of_runs()
     matrices = weights.tensors["weight"].transpose(1, 2)
@@ -97,7 +97,7 @@ def linear(layer: nn.Linear, weights: Weights, values: Values) -> Values:
     return values.apart(torch.baddbmm(weights.tensors["bias"].unsqueeze(1), rows, matrices))
 
 
-def flatten(layer: nn.Flatten, weights: Weights, values: Values) -> Values:
+def flatten(layer: nn.Flatten, weights: StackedWeights, values: StackedValues) -> StackedValues:
     """Make rows of images."""
     if not values.are_images:
         return values
@@ -107,19 +107,23 @@ def flatten(layer: nn.Flatten, weights: Weights, values: Values) -> Values:
     return values.changed(images.transpose(0, 1).flatten(2))
 
 
-def without_weights(layer: nn.Module, weights: Weights, values: Values) -> Values:
+def without_weights(
+    layer: nn.Module, weights: StackedWeights, values: StackedValues
+) -> StackedValues:
     """Apply a layer that treats every channel and every unit alike."""
     return values.changed(layer(values.x))
 
 
-def mean_pooling(layer: nn.AvgPool2d, weights: Weights, values: Values) -> Values:
+def mean_pooling(
+    layer: nn.AvgPool2d, weights: StackedWeights, values: StackedValues
+) -> StackedValues:
     """Average the blocks of images."""
     rest = {"padding": layer.padding, "ceil_mode": layer.ceil_mode}
     images = side_by_side(values.x, None)
     return values.changed(average_pool(images, layer.kernel_size, layer.stride, rest))
 
 
-def batch_norm(layer: Any, weights: Weights, values: Values) -> Values:
+def batch_norm(layer: Any, weights: StackedWeights, values: StackedValues) -> StackedValues:
     """Normalize each channel, or each feature, of each run over its batch."""
     x = values.of_runs()
     are_rows = x.ndim == ROWS
@@ -137,7 +141,7 @@ def batch_norm(layer: Any, weights: Weights, values: Values) -> Values:
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 DROPOUTS = (Dropout, nn.Dropout)
-RULES: dict[type[nn.Module], Rule] = {
+RULES: dict[type[nn.Module], StackedRule] = {
     nn.Conv2d: convolution,
     nn.Linear: linear,
     nn.Flatten: flatten,
@@ -203,7 +207,7 @@ class StackedSequence:
         x = inputs
         if axis == 1:
             x = side_by_side(inputs, axis)
-        values = Values(x, axis is None, self.runs)
+        values = StackedValues(x, axis is None, self.runs)
         for name, layer in self.layers:
             layer.train(training)
             values = self.after(name, layer, tensors, values)
@@ -212,16 +216,18 @@ class StackedSequence:
             outputs = outputs.unflatten(1, (self.runs, -1)).transpose(0, 1)
         return outputs
 
-    def after(self, name: str, layer: nn.Module, tensors: Tensors, values: Values) -> Values:
+    def after(
+        self, name: str, layer: nn.Module, tensors: Tensors, values: StackedValues
+    ) -> StackedValues:
         """Return the values after a layer."""
         rule = RULES.get(type(layer))
         if rule is None:
             return self.dropped(name, layer, values)
         own = [*dict(layer.named_parameters()), *dict(layer.named_buffers())]
-        weights = Weights({key: tensors[f"{name}.{key}"] for key in own})
+        weights = StackedWeights({key: tensors[f"{name}.{key}"] for key in own})
         return rule(layer, weights, values)
 
-    def dropped(self, name: str, layer: nn.Module, values: Values) -> Values:
+    def dropped(self, name: str, layer: nn.Module, values: StackedValues) -> StackedValues:
         """Return the values after dropout: each run draws its own mask."""
         if not layer.training:
             return values
