@@ -136,6 +136,39 @@ def test_slow_weights_and_kernels_of_the_data_are_resumed(pictures: Path, tmp_pa
         shutil.rmtree(copy)
 
 
+@pytest.mark.parametrize(("kind", "size"), [("webdataset", "20KB"), ("parquet", "2KB")])
+def test_a_run_on_shards_is_resumed_in_any_window(
+    kind: str, size: str, pictures: Path, tmp_path: Path
+) -> None:
+    source = ("dataset=image_folder", f"dataset.path={pictures}")
+    packing = ("--out", "packed", "--format", kind, "--shard-size", size)
+    assert main(["pack", *source, *packing]) == 0
+    assert len(list(Path("packed").glob("train-*"))) > 4
+    choices = (
+        "dataset=shards",
+        "dataset.path=packed",
+        "dataset.shuffle_shards=2",
+        "dataset.batch_size=8",
+        "model=mlp",
+        "preprocessing=[flip,rand_augment]",
+        "callbacks=quiet",
+        "trainer.epochs=2",
+        "trainer.save_every=1",
+        "trainer.log_every=1",
+    )
+    assert main(list(choices)) == 0
+    run = runs_in(tmp_path)[0]
+    whole = end_of(run)
+    saved = Store(run / CHECKPOINTS).steps()
+    assert len(saved) > 6
+    for folder in saved[1::4]:
+        copy = tmp_path / "copy"
+        without_newer(run, folder, copy)
+        assert main(["resume", str(copy)]) == 0
+        assert differences(copy, whole) == "", folder.name
+        shutil.rmtree(copy)
+
+
 def test_the_best_is_found_again_however_slow_the_disk(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
