@@ -25,6 +25,7 @@ from dltrain.acceleration.graphs import NEEDS_GPU, CudaRecorder, GraphStepRunner
 from dltrain.acceleration.placing import fitting_device
 from dltrain.acceleration.rounding import has_tf32, round_products
 from dltrain.acceleration.start_up import leave_compiler_unloaded, use_deterministic_kernels
+from dltrain.distributed.environment import launched_size
 from dltrain.engine import Feed, PlainStepRunner, StepRunner
 from dltrain.errors import UsageError
 from dltrain.host import current_host
@@ -290,6 +291,21 @@ class Device:
             return PlainInstead(NEEDS_GPU)
         return GraphStepRunner(CudaRecorder(device))
 
+    def num_processes(self) -> int:
+        """Return the number of processes of a run.
+
+        Raises UsageError if torchrun has started another number than is set.
+        """
+        launched = launched_size()
+        if launched == 1:
+            return self.processes
+        if self.processes not in (1, launched):
+            raise UsageError(
+                f"torchrun started {launched} processes, and device.processes is "
+                f"{self.processes}; leave out device.processes"
+            )
+        return launched
+
     def summary(self) -> dict[str, Any]:
         """Return the effective settings, for the manifest."""
         device = self.torch_device()
@@ -303,4 +319,5 @@ class Device:
             "threads": torch.get_num_threads(),
             "flush_denormals": self.flush_denormals,
             "keep_freed_memory": self.keeps_memory(),
+            "processes": self.num_processes(),
         }

@@ -17,7 +17,7 @@ HARMLESS_KEYS = (  # and the beginnings of harmless keys
     *("dataset.eval_batch_size", "dataset.threads"),
     *("trainer.log_every", "trainer.save_every", "trainer.on_save_error", "trainer.on_oom"),
     *("trainer.max_seconds", "trainer.evaluate_every", "trainer.watch", "trainer.mode"),
-    "trainer.skip_nonfinite",
+    *("trainer.skip_nonfinite", "device.processes", "device.parallel", "device.process_timeout"),
 )
 BEFORE_TRAINING = ("initialization.", "init.")
 UNFREEZE = "unfreeze_epoch"

@@ -8,12 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import timedelta
 from typing import IO
 
 import torch.distributed as dist
 
 from dltrain.distributed.environment import ADDRESS
+from dltrain.distributed.processes import START_TIME
 
 HOST = "127.0.0.1"
 END_SECONDS = 5.0  # that a process has to end before it is killed
@@ -28,14 +28,8 @@ class Followers:
     are part of an error. They end when this process does, because their standard input ends.
     """
 
-    def __init__(self, size: int, timeout_seconds: float) -> None:
-        self.store = dist.TCPStore(
-            HOST,
-            0,
-            is_master=True,
-            timeout=timedelta(seconds=timeout_seconds),
-            wait_for_workers=False,
-        )
+    def __init__(self, size: int) -> None:
+        self.store = dist.TCPStore(HOST, 0, None, True, START_TIME, wait_for_workers=False)
         self.processes: list[subprocess.Popen[bytes]] = []
         self.messages: list[IO[bytes]] = []
         for rank in range(1, size):
@@ -111,9 +105,7 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def leader_store(timeout_seconds: float) -> dist.Store | None:
-    """Return where the processes that process 0 started meet; None under torchrun."""
-    if ADDRESS not in os.environ:
-        return None
+def leader_store() -> dist.Store:
+    """Return where the processes that process 0 started meet."""
     port = int(os.environ[ADDRESS])
-    return dist.TCPStore(HOST, port, is_master=False, timeout=timedelta(seconds=timeout_seconds))
+    return dist.TCPStore(HOST, port, is_master=False, timeout=START_TIME)

@@ -19,6 +19,15 @@ from torch import Tensor
 
 from dltrain.types.rows import Share
 
+START_TIME = timedelta(minutes=30)  # within which all processes have read their data
+
+
+def set_timeout(timeout: timedelta, group: dist.ProcessGroup | None) -> None:
+    """Set how long the operations of a group wait; None is the group of all processes."""
+    # public from torch 2.14 on
+    function = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
+    function(timeout, group)
+
 
 def backend() -> str:
     """Return the libraries that exchange tensors; that of GPUs is loaded when it is used."""
@@ -59,32 +68,35 @@ class Processes:
         return self.rank == 0
 
     @classmethod
-    def join(cls, device: torch.device, timeout_seconds: float) -> Processes:
+    def join(cls, device: torch.device) -> Processes:
         """Join the processes that torchrun started, and wait until all have."""
-        timeout = timedelta(seconds=timeout_seconds)
-        dist.init_process_group(backend(), timeout=timeout)
-        return cls._current(device, timeout)
+        dist.init_process_group(backend(), timeout=START_TIME)
+        return cls._current(device)
 
     @classmethod
-    def meet(
-        cls,
-        device: torch.device,
-        timeout_seconds: float,
-        store: dist.Store,
-        share: Share,
-    ) -> Processes:
+    def meet(cls, device: torch.device, store: dist.Store, share: Share) -> Processes:
         """Meet the other processes of this machine at `store`, and wait until all are there."""
-        timeout = timedelta(seconds=timeout_seconds)
         dist.init_process_group(
-            backend(), store=store, rank=share.rank, world_size=share.processes, timeout=timeout
+            backend(), store=store, rank=share.rank, world_size=share.processes, timeout=START_TIME
         )
-        return cls._current(device, timeout)
+        return cls._current(device)
 
     @classmethod
-    def _current(cls, device: torch.device, timeout: timedelta) -> Processes:
-        control = dist.new_group(backend="gloo", timeout=timeout)
+    def _current(cls, device: torch.device) -> Processes:
+        control = dist.new_group(backend="gloo", timeout=START_TIME)
         assert isinstance(control, dist.ProcessGroup)  # of all processes, so of this one
         return cls(device, control)
+
+    def begin(self, timeout_seconds: float) -> None:
+        """Wait until all processes are ready to train; from then on they wait so many seconds."""
+        dist.barrier(self.control)
+        for group in (None, self.control):
+            set_timeout(timedelta(seconds=timeout_seconds), group)
+
+    def end(self) -> None:
+        """Wait for the other processes as long as at the start: the next run is being prepared."""
+        for group in (None, self.control):
+            set_timeout(START_TIME, group)
 
     def leave(self) -> None:
         """Leave the group, without waiting for the others."""

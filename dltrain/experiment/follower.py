@@ -23,8 +23,6 @@ from dltrain.options import Options
 from dltrain.step_runner import MemoryGuard
 from dltrain.types.rows import Share
 
-START_SECONDS = 1800.0  # within which process 0 has read its data and sends a job
-
 
 def follow_torchrun(options: Options) -> None:
     """Train with process 0 of torchrun, one run after the other, until it ends.
@@ -33,12 +31,10 @@ def follow_torchrun(options: Options) -> None:
     """
     ignore_signals()
     use_own_gpu()
-    group = Processes.join(default_device(), START_SECONDS)
-    while True:
-        job = group.share_object()
-        if job is None:
-            return
+    group = Processes.join(default_device())
+    while (job := group.share_object()) is not None:
         train(job, group)
+        group.end()
 
 
 def main() -> None:
@@ -47,9 +43,7 @@ def main() -> None:
     threading.Thread(target=end_with_standard_input, daemon=True).start()
     use_own_gpu()
     share = Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
-    store = leader_store(START_SECONDS)
-    assert store is not None
-    group = Processes.meet(default_device(), START_SECONDS, store, share)
+    group = Processes.meet(default_device(), leader_store(), share)
     try:
         train(group.share_object(), group)
     except DltrainError as e:
@@ -92,6 +86,7 @@ def train(job: FollowerJob, group: Processes) -> None:
     engine = Engine([], device.feed(), device.autocast(), runner)
     attached = attach(experiment, engine, group, job.threads)
     engine.add_callback(Follow(group, attached.gather))
+    group.begin(job.timeout)
     rng.load_state_dict(job.generators)
     leave_evaluations_out(task)
     engine.fit(task, job.resume)

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 from dltrain import rng
-from dltrain.device import Device
 from dltrain.distributed.batch_norm import synchronize
 from dltrain.distributed.environment import launched_size
 from dltrain.distributed.feeding import DividingFeed
@@ -27,7 +26,7 @@ from dltrain.distributed.orders import LEAVE, Lead
 from dltrain.distributed.processes import Order, Processes
 from dltrain.distributed.stepping import DividedStepRunner, nothing
 from dltrain.engine import Engine, Resume
-from dltrain.errors import ConfigError, DltrainError, UsageError
+from dltrain.errors import ConfigError, DltrainError
 from dltrain.experiment.experiment import Experiment
 from dltrain.optim import Params, Reduction
 from dltrain.types.rows import Share
@@ -47,6 +46,7 @@ class FollowerJob:
     state: dict[str, Any]
     generators: dict[str, Any]
     threads: int
+    timeout: float
     resume: Resume | None
 
 
@@ -60,10 +60,10 @@ class TorchrunGroup:
     is_idle = True
 
     @classmethod
-    def join(cls, device: torch.device, timeout: float) -> Processes:
+    def join(cls, device: torch.device) -> Processes:
         """Return the group; the first call joins it."""
         if cls.group is None:
-            cls.group = Processes.join(device, timeout)
+            cls.group = Processes.join(device)
             atexit.register(cls.leave)
         return cls.group
 
@@ -76,19 +76,6 @@ class TorchrunGroup:
             cls.group.share_object(None)
         cls.group.leave()
         cls.group = None
-
-
-def num_processes(device: Device) -> int:
-    """Return the number of processes of a run; UsageError if torchrun started another number."""
-    launched = launched_size()
-    if launched == 1:
-        return device.processes
-    if device.processes not in (1, launched):
-        raise UsageError(
-            f"torchrun started {launched} processes, and device.processes is {device.processes}; "
-            "leave out device.processes"
-        )
-    return launched
 
 
 def require_divisible(experiment: Experiment) -> None:
@@ -109,6 +96,9 @@ def require_divisible(experiment: Experiment) -> None:
     if experiment.device.parallel == "fsdp" and averages_weights(experiment):
         why = "averages of weights are not divided among processes; set device.parallel=ddp"
         problems.append(("device.parallel=fsdp", why))
+    if experiment.device.resolved_compile() == "step":
+        why = "a recorded step cannot combine gradients; set device.compile=model"
+        problems.append(("device.compile=step", why))
     if experiment.config["debug"] == "profile":
         why = "a profile is of one process; set device.processes=1"
         problems.append(("debug=profile", why))
@@ -122,24 +112,30 @@ def averages_weights(experiment: Experiment) -> bool:
 
 
 @contextmanager
-def led(experiment: Experiment, engine: Engine, resume: Resume | None) -> Iterator[None]:
+def led(experiment: Experiment, engine: Engine, resume: Resume | None) -> Iterator[Others]:
     """Let the processes of the run, if there are several, train with this one within the block.
 
     Raises:
-        DltrainError: Another process has ended or does not answer.
+        ConfigError: Several processes cannot have these settings.
+        DltrainError: Another process cannot be started.
     """
-    size = num_processes(experiment.device)
+    size = experiment.device.num_processes()
     if size == 1:
-        yield
+        yield Others()
         return
     require_divisible(experiment)
-    with joined(experiment, size) as group:
-        job = job_of(experiment, resume, size)
-        group.share_object(job)
-        attached = attach(experiment, engine, group, job.threads)
-        engine.add_callback(Lead(group, attached.end_training))
-        yield
+    with joined(experiment, size) as others:
+        group = others.group
+        assert group is not None
+        with others.explained():
+            job = job_of(experiment, resume, size)
+            group.share_object(job)
+            attached = attach(experiment, engine, group, job.threads)
+            engine.add_callback(Lead(group, attached.end_training))
+            group.begin(job.timeout)
+        yield others
         group.send(Order(LEAVE))
+        group.end()
 
 
 def job_of(experiment: Experiment, resume: Resume | None, size: int) -> FollowerJob:
@@ -153,6 +149,7 @@ def job_of(experiment: Experiment, resume: Resume | None, size: int) -> Follower
         state=on_cpu(experiment.task.state_dict()),
         generators=rng.state_dict(),
         threads=threads,
+        timeout=experiment.device.process_timeout,
         resume=resume,
     )
 
@@ -165,55 +162,66 @@ def on_cpu(state: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@dataclass
+class Others:
+    """The other processes of a run: the group with them, and those that this process started."""
+
+    group: Processes | None = None
+    followers: Followers | None = None
+    timeout: float = 0.0
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raise DltrainError for an error that another process has caused."""
+        try:
+            yield
+        except RuntimeError as e:  # torch's errors of connections are RuntimeErrors
+            reason = "" if self.group is None else self.reason(e)
+            if not reason:
+                raise
+            raise DltrainError(reason) from e
+
+    def reason(self, error: RuntimeError) -> str:
+        """Return what happened to another process; "" if the error is not of another one."""
+        failure = self.followers.failure() if self.followers is not None else ""
+        if failure:
+            return failure
+        if not is_of_others(error):
+            return ""
+        if "imed out" in str(error):
+            limit = f"{self.timeout:g} s (device.process_timeout)"
+            return f"another process did not answer within {limit}"
+        return f"another process has ended: {first_line(error)}"
+
+
 @contextmanager
-def joined(experiment: Experiment, size: int) -> Iterator[Processes]:
-    """Start the other processes, unless torchrun did, and be their group within the block."""
+def joined(experiment: Experiment, size: int) -> Iterator[Others]:
+    """Start the other processes, unless torchrun did, and be in a group with them in the block."""
     device = experiment.device.torch_device()
     timeout = experiment.device.process_timeout
     if launched_size() > 1:
-        with explained(None, timeout):
-            group = TorchrunGroup.join(device, timeout)
-            TorchrunGroup.is_idle = False
-            yield group
-            TorchrunGroup.is_idle = True
+        group = TorchrunGroup.join(device)
+        TorchrunGroup.is_idle = False
+        yield Others(group, None, timeout)
+        TorchrunGroup.is_idle = True
         return
-    followers = Followers(size, timeout)
-    own_group: Processes | None = None
+    followers = Followers(size)
+    others = Others(None, followers, timeout)
     try:
-        with explained(followers, timeout):
-            own_group = Processes.meet(device, timeout, followers.store, Share(0, size))
-            yield own_group
+        try:
+            others.group = Processes.meet(device, followers.store, Share(0, size))
+        except RuntimeError as e:
+            raise DltrainError(followers.failure() or first_line(e)) from e
+        yield others
     finally:
-        if own_group is not None:
-            own_group.leave()
+        if others.group is not None:
+            others.group.leave()
         followers.close()
 
 
-@contextmanager
-def explained(followers: Followers | None, timeout: float) -> Iterator[None]:
-    """Raise DltrainError for an error that another process has caused."""
-    try:
-        yield
-    except RuntimeError as e:  # torch's errors of connections are RuntimeErrors
-        failure = followers.failure() if followers is not None else ""
-        if failure:
-            raise DltrainError(failure) from e
-        if is_timeout(e):
-            why = f"another process did not answer within {timeout:g} s (device.process_timeout)"
-            raise DltrainError(why) from e
-        if is_connection_error(e):
-            raise DltrainError(f"another process has ended: {first_line(e)}") from e
-        raise
-
-
-def is_timeout(error: RuntimeError) -> bool:
-    """Return whether a collective operation has waited too long."""
-    return "imed out" in str(error) or "imeout" in str(error)
-
-
-def is_connection_error(error: RuntimeError) -> bool:
-    """Return whether a connection to another process is broken."""
-    return isinstance(error, torch.distributed.DistError) or "Connection" in str(error)
+def is_of_others(error: RuntimeError) -> bool:
+    """Return whether an operation with other processes has failed."""
+    return isinstance(error, torch.distributed.DistError) or "gloo/" in str(error)
 
 
 def first_line(error: RuntimeError) -> str:

@@ -199,10 +199,11 @@ def execute(
         log.info(opening_line(session))
         try:
             with (
+                led(session.experiment, engine, resume) as others,
                 saved_unless_trained(session, ending),
                 ending.noted(),
                 session.signals,
-                led(session.experiment, engine, resume),
+                others.explained(),
             ):
                 engine.fit(session.experiment.task, resume)
                 ending.trained = True

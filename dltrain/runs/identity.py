@@ -13,7 +13,7 @@ SURROUNDINGS = (  # keys, or their beginnings, that change no result: places, lo
     *("launcher.", "sweep.", "name", "resume", "paths.", "plugins", "expect", "checkpoints."),
     *("callbacks.progress", "callbacks.tensorboard", "callbacks.explain"),
     *("device.name", "device.threads", "device.flush_denormals", "device.keep_freed_memory"),
-    "device.tune",
+    *("device.tune", "device.processes", "device.parallel", "device.process_timeout"),
     *("trainer.log_every", "trainer.save_every", "trainer.on_save_error"),
 )
 SPLIT_KEY = re.compile(  # a setting that divides the samples
