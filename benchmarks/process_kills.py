@@ -58,7 +58,7 @@ def last_step(run: Path) -> str:
 
 
 def kill_one(process: subprocess.Popen[bytes], run: Path, in_a_save: bool) -> str:
-    """Kill a random process of a run once it has gone on; return what was done, or ""."""
+    """Kill a random process of a run once it has made a checkpoint; return what was done, or ""."""
     first = last_step(run)
     deadline = time.monotonic() + WAIT_SECONDS
     while last_step(run) == first and time.monotonic() < deadline:
