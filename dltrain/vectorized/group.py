@@ -18,6 +18,7 @@ from dltrain.device import TORCH_THREADS
 from dltrain.engine import Callback, Engine, Mean, Metrics, Stage, StepRunner
 from dltrain.host import current_host, hosted_by
 from dltrain.interrupts import handled_signals
+from dltrain.vectorized.arena import share_arena
 from dltrain.vectorized.lanes import Lane, LaneRequest, Meeting
 from dltrain.vectorized.program import RunPart
 from dltrain.vectorized.turns import Turns
@@ -245,6 +246,7 @@ class JointTraining:
         That is "" if all have been trained, or were not begun because of a signal.
         """
         threads = torch.get_num_threads()
+        share_arena()
         try:
             with handled_signals(self.signals.handle):
                 reason = self.begin()
