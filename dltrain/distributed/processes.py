@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from dltrain.distributed.meeting import torchrun_store
 from dltrain.types.rows import Share
 
 START_TIME = timedelta(minutes=30)  # within which all processes have read their data
@@ -70,12 +71,12 @@ class Processes:
     @classmethod
     def join(cls, device: torch.device) -> Processes:
         """Join the processes that torchrun started, and wait until all have."""
-        dist.init_process_group(backend(), timeout=START_TIME)
-        return cls._current(device)
+        with torchrun_store(START_TIME) as (store, rank, size):
+            return cls.meet(device, store, Share(rank, size))
 
     @classmethod
     def meet(cls, device: torch.device, store: dist.Store, share: Share) -> Processes:
-        """Meet the other processes of this machine at `store`, and wait until all are there."""
+        """Meet the other processes at `store`, and wait until all are there."""
         dist.init_process_group(
             backend(), store=store, rank=share.rank, world_size=share.processes, timeout=START_TIME
         )

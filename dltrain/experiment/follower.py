@@ -18,7 +18,7 @@ from dltrain.distributed.processes import Processes
 from dltrain.engine import Engine, Stage, Task
 from dltrain.errors import DltrainError, ending_signals
 from dltrain.experiment.experiment import Experiment
-from dltrain.experiment.processes import FollowerJob, attach
+from dltrain.experiment.processes import FollowerJob, attach, is_of_others
 from dltrain.options import Options
 from dltrain.step_runner import MemoryGuard
 from dltrain.types.rows import Share
@@ -32,9 +32,14 @@ def follow_torchrun(options: Options) -> None:
     ignore_signals()
     use_own_gpu()
     group = Processes.join(default_device())
-    while (job := group.share_object()) is not None:
-        train(job, group)
-        group.end()
+    try:
+        while (job := group.share_object()) is not None:
+            train(job, group)
+            group.end()
+    except RuntimeError as e:
+        if is_of_others(e):
+            raise DltrainError("process 0 has ended") from e
+        raise
 
 
 def main() -> None:

@@ -191,7 +191,7 @@ class Others:
         if "imed out" in str(error):
             limit = f"{self.timeout:g} s (device.process_timeout)"
             return f"another process did not answer within {limit}"
-        return f"another process has ended: {first_line(error)}"
+        return f"another process has ended: {first_sentence(error)}"
 
 
 @contextmanager
@@ -211,7 +211,7 @@ def joined(experiment: Experiment, size: int) -> Iterator[Others]:
         try:
             others.group = Processes.meet(device, followers.store, Share(0, size))
         except RuntimeError as e:
-            raise DltrainError(followers.failure() or first_line(e)) from e
+            raise DltrainError(followers.failure() or first_sentence(e)) from e
         yield others
     finally:
         if others.group is not None:
@@ -224,9 +224,10 @@ def is_of_others(error: RuntimeError) -> bool:
     return isinstance(error, torch.distributed.DistError) or "gloo/" in str(error)
 
 
-def first_line(error: RuntimeError) -> str:
-    """Return the first line of an error's message."""
-    return str(error).partition("\n")[0]
+def first_sentence(error: RuntimeError) -> str:
+    """Return the first sentence of an error, without the file and the line of a library's code."""
+    text = str(error).partition("\n")[0]
+    return text.rpartition("] ")[2].partition(". ")[0]
 
 
 @dataclass

@@ -309,10 +309,12 @@ def opening_line(session: Session) -> str:
     """Return the first line of the log: the folder, and the size of the network and the data."""
     data = session.experiment.data
     device = session.experiment.device.summary()
+    processes = device["processes"]
+    several = f"{processes} processes on " if processes > 1 else ""
     return (
         f"{session.run.folder}: {trainable_count(session.experiment.task):,} parameters, "
         f"{sizes(data)}, "
-        f"batch {data.train.batch_size}, {device['device']} {device['precision']}"
+        f"batch {data.train.batch_size}, {several}{device['device']} {device['precision']}"
     )
 
 
