@@ -82,6 +82,10 @@ class Stage:
     `objective` is set if a batch is a pair (inputs, targets), and `step` does nothing but one
     update of the only optimizer by the objective of the batch, logged as "loss". Then the steps of
     several runs may be made together.
+
+    `combines_scores` is True if `evaluate` calls `dltrain.types.combining.combined` once, after its
+    last batch, with all that its scores follow from. Then each of several processes may score some
+    of the batches.
     """
 
     name: str
@@ -95,6 +99,7 @@ class Stage:
     mode: Direction = "max"
     replayable: bool = False
     objective: Objective | None = None
+    combines_scores: bool = False
 
     def rank(self, value: float) -> float:
         """Return `value` of the watched metric, with the sign that makes higher better."""
@@ -161,6 +166,12 @@ class Feed:
         # A state says where its batches are: fetched ahead, it would be wrong in a checkpoint.
         is_stateless = not batches.state_dict()
         return self.batches(batches.epoch(number, start), ahead=is_stateless)
+
+    def evaluation(
+        self, stage: Stage, batches: Batches, split: str
+    ) -> AbstractContextManager[Iterator[Any]]:
+        """Give the batches of an evaluation of `stage`, which calls `evaluate` within the block."""
+        return nullcontext(self.batches(batches.epoch(0)))
 
 
 class StepRunner(Protocol):
@@ -400,7 +411,9 @@ class Engine:
                 stack.enter_context(optim.averaged())
             stack.enter_context(torch.no_grad())
             stack.enter_context(self.autocast)
-            scores = self.stage.evaluate(self._announced(self.feed.batches(batches.epoch(0))))
+            evaluation = self.feed.evaluation(self.stage, batches, split)
+            own_batches = stack.enter_context(evaluation)
+            scores = self.stage.evaluate(self._announced(own_batches))
         self.task.train()
         self.evaluation_seconds += perf_counter() - start
         return {f"{split}/{name}": value for name, value in scores.items()}

@@ -18,7 +18,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -322,6 +322,15 @@ class BatchSums:
             return recent
         return self.earlier + recent
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the total; see `dltrain.types.combining`."""
+        return {"total": self.total()}
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add the total of other batches; this must have some too."""
+        self.earlier = self.total() + state["total"]
+        self.num_recent = 0
+
 
 class LossSums:
     """The loss over a split, of which batches are added; its memory does not grow with them."""
@@ -332,6 +341,14 @@ class LossSums:
     def add(self, loss: nn.Module, outputs: Tensor, targets: Tensor) -> None:
         """Add a batch; the arguments are those of `evaluation_sum`."""
         self.sums.add(evaluation_sum(loss, outputs, targets))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums; see `dltrain.types.combining`."""
+        return self.sums.state_dict()
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add the sums of other batches."""
+        self.sums.merge(state)
 
     def mean(self) -> float:
         """Return the loss over all batches; there must be one."""

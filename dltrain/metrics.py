@@ -6,7 +6,7 @@ imports torchvision and scipy). The tests compare them with those of torchmetric
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -147,7 +147,19 @@ class WorstMistakes:
             ]
         )
         losses = torch.where(predictions == targets, -1.0, losses)  # below every mistake's
-        columns = self._highest((losses, inputs, targets, predictions))
+        self._add(self._highest((losses, inputs, targets, predictions)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the kept samples; see `dltrain.types.combining`."""
+        return {"kept": self.kept}
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add the kept samples of other batches."""
+        if state["kept"]:
+            self._add(state["kept"])
+
+    def _add(self, columns: tuple[Tensor, ...]) -> None:
+        """Keep the worst of the kept samples and of others, as `kept`."""
         if self.kept:
             columns = tuple(torch.cat(pair) for pair in zip(self.kept, columns, strict=True))
         self.kept = self._highest(columns)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from dltrain.engine import Batches, Feed
+from dltrain.engine import Batches, Feed, Stage
 from dltrain.types import SharesRows
 from dltrain.types.abilities import KeepsBatchesWhole
 from dltrain.types.rows import Share, StepRows
+
+EvaluationBy: TypeAlias = Callable[[Stage, Batches, str], AbstractContextManager[Iterator[Any]]]
+"""Gives the batches of an evaluation of a stage, over the named split, within a block."""
 
 
 class DividingFeed(Feed):
@@ -20,7 +24,7 @@ class DividingFeed(Feed):
 
     `step_rows` are those of the batch that was handed out last. A process that has no row of a
     small batch gets the first one, and its step counts nothing. Batches of an evaluation are whole;
-    `before_evaluation` is called before them.
+    `before_evaluation` is called before them, and `evaluate_by` gives those of this process.
     """
 
     def __init__(self, feed: Feed, share: Share) -> None:
@@ -28,6 +32,7 @@ class DividingFeed(Feed):
         self.share = share
         self.step_rows = StepRows(share)
         self.before_evaluation: Callable[[], None] = lambda: None
+        self.evaluate_by: EvaluationBy = super().evaluation
 
     def move(self, batch: Any) -> Any:
         """Return one batch on the device."""
@@ -37,6 +42,12 @@ class DividingFeed(Feed):
         """Return the whole batches of an evaluation on the device."""
         self.before_evaluation()
         return self.feed.batches(batches, ahead)
+
+    def evaluation(
+        self, stage: Stage, batches: Batches, split: str
+    ) -> AbstractContextManager[Iterator[Any]]:
+        """Give the batches of an evaluation that this process scores within the block."""
+        return self.evaluate_by(stage, batches, split)
 
     def training(self, batches: Batches, number: int, start: int) -> Iterator[Any]:
         """Yield this process's rows of the batches of epoch `number` from position `start` on."""

@@ -7,10 +7,11 @@ whether the stage or the run has ended, and what else they take part in.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from dltrain.distributed.processes import Order, Processes
-from dltrain.engine import Callback, Engine
+from dltrain.engine import Batches, Callback, Engine
 from dltrain.optim import Optim
 
 CONTINUE = 0  # the value: flags, as below
@@ -21,10 +22,17 @@ GATHER_TASK = 4
 GATHER_OPTIMIZER = 5  # the value: the number of an optimizer
 LOAD_TASK = 6  # the state follows as an object
 LEAVE = 7
+EVALUATE = 8  # the value: the place of a split in SPLITS
+
+SPLITS = ("val", "test")
 
 STAGE_ENDED = 1
 RUN_ENDED = 2
 RECORDS_NORM = 4  # the next step computes the norm of the gradient, which may need all processes
+
+
+class EvaluationGivenUp(Exception):
+    """Process 0 has given up an evaluation, for example because of a signal."""
 
 
 class Lead(Callback):
@@ -65,14 +73,21 @@ class Lead(Callback):
 class Follow(Callback):
     """Obeys the orders of process 0, after each event at which it may send some.
 
-    `gather` makes networks whole that are divided among the processes.
+    `gather` makes networks whole that are divided among the processes. `splits` returns the batches
+    of each split by its name.
     """
 
     name = "processes"
     draws = False
 
-    def __init__(self, group: Processes, gather: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        group: Processes,
+        gather: Callable[[], None],
+        splits: Mapping[str, Callable[[], Batches]],
+    ) -> None:
         self.group = group
+        self.splits = splits
         self.obey: dict[int, Callable[[Engine, Order], None]] = {
             OBSERVE: observe,
             SAVE_GRADIENTS: save_gradients,
@@ -80,6 +95,7 @@ class Follow(Callback):
             GATHER_TASK: gather_task,
             GATHER_OPTIMIZER: gather_optimizer,
             LOAD_TASK: self._load_task,
+            EVALUATE: self._evaluate,
         }
 
     def step_end(self, engine: Engine) -> None:
@@ -104,6 +120,13 @@ class Follow(Callback):
 
     def _load_task(self, engine: Engine, order: Order) -> None:
         engine.task.load_state_dict(self.group.share_object())
+
+    def _evaluate(self, engine: Engine, order: Order) -> None:
+        """Score this process's batches of a split."""
+        split = SPLITS[int(order.value)]
+        with suppress(EvaluationGivenUp):
+            engine.score(self.splits[split](), split)
+        engine.task.train()
 
     def _obey_until(self, engine: Engine, last: int) -> Order:
         """Obey orders up to one of the kind `last`, and return that one."""

@@ -128,6 +128,21 @@ class Processes:
         dist.all_gather_object(gathered, value, group=self.control)
         return gathered
 
+    def collect(self, value: Any) -> list[Any]:
+        """Return the objects of all processes in process 0, in their order; [] in the others."""
+        collected: list[Any] = [None] * self.size * self.leads
+        dist.gather_object(value, collected if self.leads else None, 0, group=self.control)
+        return collected
+
+    def share_values(self, values: Sequence[Tensor]) -> None:
+        """Copy the values of tensors of process 0 into those of the others."""
+        for value in values:
+            if value.numel():
+                shared = value.contiguous()
+                dist.broadcast(shared, 0)
+                if shared.data_ptr() != value.data_ptr():
+                    value.copy_(shared)
+
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum of a tensor over the processes, on its device."""
         total = value.detach().clone()

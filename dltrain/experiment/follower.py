@@ -15,7 +15,7 @@ from dltrain import rng
 from dltrain.distributed.launching import leader_store
 from dltrain.distributed.orders import Follow
 from dltrain.distributed.processes import Processes
-from dltrain.engine import Engine, Stage, Task
+from dltrain.engine import Batches, Engine, Stage, Task
 from dltrain.errors import DltrainError, ending_signals
 from dltrain.experiment.experiment import Experiment
 from dltrain.experiment.processes import FollowerJob, attach, is_of_others
@@ -90,22 +90,35 @@ def train(job: FollowerJob, group: Processes) -> None:
     runner = MemoryGuard(halve=False, runner=device.step_runner())
     engine = Engine([], device.feed(), device.autocast(), runner)
     attached = attach(experiment, engine, group, job.threads)
-    engine.add_callback(Follow(group, attached.gather))
+    held_out = HeldOut(task)
+    splits = {"val": held_out.of_stage, "test": lambda: experiment.data.test}
+    engine.add_callback(Follow(group, attached.gather, splits))
     group.begin(job.timeout)
     rng.load_state_dict(job.generators)
-    leave_evaluations_out(task)
     engine.fit(task, job.resume)
 
 
-def leave_evaluations_out(task: Task) -> None:
-    """Let the stages of `task` have no held-out batches: process 0 evaluates alone."""
-    stages = task.stages
+class HeldOut:
+    """The held-out batches of the stages of a task, which the engine then evaluates by order only.
 
-    def without_evaluations() -> Iterator[Stage]:
-        for stage in stages():
+    Process 0 decides when to evaluate, so the stages have no held-out batches of their own.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.batches: Batches | None = None
+        self.stages = task.stages
+        vars(task)["stages"] = self.stages_without
+
+    def stages_without(self) -> Iterator[Stage]:
+        """Yield the stages without held-out batches."""
+        for stage in self.stages():
+            self.batches = stage.held_out
             yield replace(stage, held_out=None)
 
-    vars(task)["stages"] = without_evaluations
+    def of_stage(self) -> Batches:
+        """Return the held-out batches of the current stage, which process 0 has too."""
+        assert self.batches is not None
+        return self.batches
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import torch
 from dltrain import rng
 from dltrain.distributed.batch_norm import synchronize
 from dltrain.distributed.environment import launched_size
+from dltrain.distributed.evaluating import evaluations_of
 from dltrain.distributed.feeding import DividingFeed
 from dltrain.distributed.gradients import DataParallel
 from dltrain.distributed.launching import Followers
@@ -253,6 +254,7 @@ def attach(experiment: Experiment, engine: Engine, group: Processes, threads: in
         synchronize(experiment.task, feed)
     if not is_divided(experiment):
         experiment.optim_factory.reduction = partial(data_parallel, group, feed)
+        feed.evaluate_by = evaluations_of(group, feed, experiment.task)
         return Attached()
     # imported here: it takes a second
     from dltrain.distributed.sharding import FullySharded, ShardedTask

@@ -47,6 +47,7 @@ from dltrain.types import (
     Text,
     shortened,
 )
+from dltrain.types.combining import combined
 from dltrain.weights.freezing import Freezing
 
 log = logging.getLogger("dltrain")
@@ -143,6 +144,7 @@ class Classification(Task):
             mode=watch_direction(self, self.watch, self.mode),
             expected=Expected(self.data.spec.num_classes, CLASSES, self.data, are_classes=True),
             freezing=freezing,
+            combines_scores=True,
         )
 
     def directions(self) -> dict[str, Direction | None]:
@@ -157,6 +159,8 @@ class Classification(Task):
 
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """Return the scores over all batches, and pictures that explain them.
+
+        They are {} in another than the first of several processes.
 
         Raises:
             ValueError: There are no batches.
@@ -184,6 +188,8 @@ class Classification(Task):
             del logits  # of many classes, those of two batches would need twice the memory
         if samples is None:
             raise ValueError("there is nothing to evaluate: the split is empty")
+        if not combined(losses, gathered, mistakes):
+            return {}
         scores = gathered.compute()
         self._log_once(scores.note)
         evaluation = {

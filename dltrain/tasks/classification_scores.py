@@ -83,6 +83,26 @@ class ClassificationScores:
             self.hits = torch.zeros((), dtype=torch.int64, device=logits.device)
         self.hits += (best == targets.unsqueeze(1)).any(dim=1).sum()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was gathered; logits are copied, as batches may be parts of a tensor."""
+        state: dict[str, Any] = {"counts": self.counts.state_dict(), "roc": self.roc.state_dict()}
+        if self.hits is not None:
+            state["hits"] = self.hits
+        if self.keep_logits:
+            state["logits"] = torch.cat(self.logits)
+            state["targets"] = torch.cat(self.targets)
+        return state
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add what another process has gathered of the batches after those of this one."""
+        self.counts.merge(state["counts"])
+        self.roc.merge(state["roc"])
+        if self.hits is not None:
+            self.hits += state["hits"]
+        if self.keep_logits:
+            self.logits.append(state["logits"])
+            self.targets.append(state["targets"])
+
     def all_logits(self) -> tuple[Tensor, Tensor]:
         """Return all logits (N, K) and targets (N,)."""
         # The batches are dropped: beside the whole they would take its memory again.

@@ -84,6 +84,7 @@ class Forecasting(Task):
             watch=self.watch,
             mode=watch_direction(self, self.watch, self.mode),
             expected=Expected(len(self.data.spec.target_names), TARGETS, self.data, False),
+            combines_scores=True,
         )
         yield from training.stages(self.data.train, validation_split(self.data))
 
@@ -100,7 +101,9 @@ class Forecasting(Task):
                 naive.update(window[:, -1, :1] - target)
                 yield window, target
 
-        evaluation = scores(self.model, self.loss, recorded(), self.data.spec)
+        evaluation = scores(self.model, self.loss, recorded(), self.data.spec, naive)
+        if not evaluation:  # process 0 has the scores
+            return {}
         std = torch.tensor(self.data.spec.target_std, dtype=torch.float64)
         naive_rmse = naive.rmse(std)
         relative = evaluation["rmse"] / naive_rmse if naive_rmse > 0 else math.nan
@@ -148,6 +151,15 @@ class NaiveErrors:
         """Add standardized errors (B, T)."""
         self.squares.add(errors.square().sum(dim=0))
         self.rows.keep(errors)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the kept errors and the sum."""
+        return {"squares": self.squares.state_dict(), "rows": self.rows.state_dict()}
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add the errors of another process, which come after those of this one."""
+        self.squares.merge(state["squares"])
+        self.rows.merge(state["rows"])
 
     def rmse(self, std: Tensor) -> float:
         """Return the root of the mean squared error, for standard deviations (T,) in fp64."""

@@ -18,6 +18,7 @@ from dltrain.tasks.regression_scores import RegressionScores
 from dltrain.tasks.score_states import FLOAT_BYTES
 from dltrain.tasks.supervised import Supervised, validation_split
 from dltrain.types import Data, Plot, Spec, Table
+from dltrain.types.combining import Combinable, combined
 from dltrain.types.own_code import is_of_library
 from dltrain.weights.freezing import Freezing
 
@@ -80,6 +81,7 @@ class Regression(Task):
             mode=watch_direction(self, self.watch, self.mode),
             expected=Expected(len(self.data.spec.target_names), TARGETS, self.data, False),
             freezing=self.freezing,
+            combines_scores=True,
         )
         yield from training.stages(self.data.train, validation_split(self.data))
 
@@ -172,9 +174,16 @@ def metric_name(target: str) -> str:
 
 
 def scores(
-    model: nn.Module, loss: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], spec: Spec
+    model: nn.Module,
+    loss: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    spec: Spec,
+    *states: Combinable,
 ) -> dict[str, Any]:
     """Return the evaluation of `model` over `batches`: metrics by name, and a plot or a table.
+
+    It is {} in another than the first of several processes. `states` are further ones that the
+    caller adds the batches to, and that are combined too.
 
     Raises:
         ValueError: There are no batches.
@@ -188,6 +197,8 @@ def scores(
         gathered.update(outputs, targets)
     if not gathered.samples:
         raise ValueError("there is nothing to evaluate: the split is empty")
+    if not combined(losses, gathered, *states):
+        return {}
     mean = torch.tensor(spec.target_mean, dtype=torch.float64)
     std = torch.tensor(spec.target_std, dtype=torch.float64)
     figures = gathered.figures(std, mean)

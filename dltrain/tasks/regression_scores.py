@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -46,6 +48,27 @@ class RegressionScores:
         parts = [errors.square(), errors.abs(), spread, spread.square()]
         self.sums.add(torch.stack([part.sum(dim=0) for part in parts]))
         self.rows.keep(outputs, targets)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums and the kept rows."""
+        sums = self.sums.total()
+        return {"sums": sums, "first_target": self.first_target, "rows": self.rows.state_dict()}
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add the samples of another process, which come after those of this one.
+
+        With a the first target of this process, b that of the other, and n of its samples, sum (y -
+        a) = sum (y - b) + n (b - a) and sum (y - a)^2 = sum (y - b)^2 + 2 (b - a) sum (y - b) + n
+        (b - a)^2.
+        """
+        shift = (state["first_target"] - self.first_target).cpu().double()
+        samples = state["rows"]["total_rows"]
+        squares, distances, spread, spread_squares = state["sums"]
+        spread_squares = spread_squares + 2 * shift * spread + samples * shift.square()
+        spread = spread + samples * shift
+        total = torch.stack([squares, distances, spread, spread_squares])
+        self.sums.merge({"total": total})
+        self.rows.merge(state["rows"])
 
     @property
     def samples(self) -> int:

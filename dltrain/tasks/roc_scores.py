@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,6 +57,16 @@ class RocScores:
             own = probabilities.gather(1, block_targets.unsqueeze(1)).squeeze(1)
             self.true_scores.keep(own, block_targets)
             self.rows.keep(probabilities, block_targets)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the kept probabilities."""
+        rows = self.rows.state_dict()
+        return {"rows": rows, "true_scores": self.true_scores.state_dict()}
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add the samples of another process, which come after those of this one."""
+        self.rows.merge(state["rows"])
+        self.true_scores.merge(state["true_scores"])
 
     @property
     def has_all_curves(self) -> bool:

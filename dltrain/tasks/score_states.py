@@ -5,8 +5,12 @@ Adding a batch reads no value of it, so the host does not wait for the device.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from dltrain.types.combining import first_row
 
 FLOAT_BYTES = 4
 INDEX_BYTES = 8  # of a class or the number of a row
@@ -22,14 +26,16 @@ class SampledRows:
     """Keeps rows of a stream: all up to `max_rows` (2 or more), then a sample of at most as many.
 
     The sample has one row of each block of 2, 4, 8 ... consecutive rows. The choice within a block
-    looks random, but depends on the rows' numbers alone: it is the same for batches of any size and
-    in every evaluation. Rows are copied into chunks of `CHUNK_BYTES`, which are used again when
+    looks random, but depends on the rows' numbers alone: it is the same for batches of any size, in
+    every evaluation, and for any number of processes that share one. The numbers start at
+    `first_row`. Rows are copied into chunks of `CHUNK_BYTES`, which are used again when
     rows are dropped, so that no memory is left unused between them.
     """
 
     def __init__(self, max_rows: int) -> None:
         self.max_rows = max_rows
         self.level = 0  # one row of each 2^level is kept
+        self.first_row = first_row()
         self.total_rows = 0
         self.num_kept = 0
         self.most_kept = 0  # rows of the chunks that were ever written
@@ -55,14 +61,43 @@ class SampledRows:
 
     def keep(self, *columns: Tensor) -> None:
         """Add the next rows of the stream as columns (B, ...); those of the sample are kept."""
-        first = self.total_rows
+        first = self.next_row
         last = first + len(columns[0])
-        self._thin_out(max(self.level, level_of(last, self.max_rows)))
-        self.total_rows = last
+        self._thin_out(max(self.level, level_of(self.first_row, last, self.max_rows)))
+        self.total_rows += len(columns[0])
         numbers = chosen_rows(first, last, self.level)
         if len(numbers) < len(columns[0]):
             columns = tuple(picked(column, numbers - first) for column in columns)
         self._append(columns)
+
+    @property
+    def next_row(self) -> int:
+        """The number of the row that is added next."""
+        return self.first_row + self.total_rows
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the kept rows, and which rows of the stream there were."""
+        columns: list[Tensor] = []
+        if self.num_kept:
+            columns = [self.column(index) for index in range(len(self.chunks[0]))]
+        return {
+            "columns": columns,
+            "level": self.level,
+            "first_row": self.first_row,
+            "total_rows": self.total_rows,
+        }
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add the rows of another process, which follow those of this one in the stream."""
+        first = self.next_row
+        last = first + state["total_rows"]
+        assert state["first_row"] == first
+        level = max(self.level, state["level"], level_of(self.first_row, last, self.max_rows))
+        self._thin_out(level)
+        self.total_rows += state["total_rows"]
+        places = places_of_level(first, last, state["level"], level)
+        if len(places):
+            self._append(tuple(picked(column, places) for column in state["columns"]))
 
     def bytes(self) -> int:
         """Return the memory that was ever written."""
@@ -100,8 +135,7 @@ class SampledRows:
         """Keep the rows of a level alone, in the chunks that they are in."""
         if level == self.level:
             return
-        old_numbers = chosen_rows(0, self.total_rows, self.level)
-        places = torch.searchsorted(old_numbers, chosen_rows(0, self.total_rows, level))
+        places = places_of_level(self.first_row, self.next_row, self.level, level)
         self.level = level
         starts = self._chunk_starts()
         columns_of = self.chunks
@@ -113,17 +147,17 @@ class SampledRows:
             self._append(tuple(picked(column, rows) for column in columns))
 
 
-def level_of(total_rows: int, max_rows: int) -> int:
-    """Return the lowest l with at most `max_rows` blocks of 2^l rows."""
+def level_of(first: int, last: int, max_rows: int) -> int:
+    """Return the lowest l with at most `max_rows` blocks of 2^l rows from `first` to `last` - 1."""
     level = 0
-    while num_blocks(total_rows, level) > max_rows:
+    while num_blocks(first, last, level) > max_rows:
         level += 1
     return level
 
 
-def num_blocks(total_rows: int, level: int) -> int:
-    """Return the number of blocks of 2^`level` rows, of which the last may be incomplete."""
-    return -(-total_rows // 2**level)
+def num_blocks(first: int, last: int, level: int) -> int:
+    """Return the number of blocks of 2^`level` rows that have a row from `first` to `last` - 1."""
+    return -(-last // 2**level) - first // 2**level
 
 
 def chosen_rows(first: int, last: int, level: int) -> Tensor:
@@ -136,6 +170,12 @@ def chosen_rows(first: int, last: int, level: int) -> Tensor:
     for depth in range(level, 0, -1):
         blocks = 2 * blocks + hashed_bits(blocks, depth)
     return blocks[(blocks >= first) & (blocks < last)]
+
+
+def places_of_level(first: int, last: int, old_level: int, level: int) -> Tensor:
+    """Return the places (R,) of the rows of a level among those of a lower one, `old_level`."""
+    old_rows = chosen_rows(first, last, old_level)
+    return torch.searchsorted(old_rows, chosen_rows(first, last, level))
 
 
 def hashed_bits(numbers: Tensor, key: int) -> Tensor:
@@ -212,7 +252,10 @@ class PairCounts:
         """Count the pending pairs; this waits for the device, once in `PENDING_PAIRS` samples."""
         pending = self.pending[: self.num_pending].cpu()
         self.num_pending = 0
-        new_codes, new_counts = pending.unique(return_counts=True)
+        self._add_counts(*pending.unique(return_counts=True))
+
+    def _add_counts(self, new_codes: Tensor, new_counts: Tensor) -> None:
+        """Add codes (P,) of pairs in ascending order, and their counts (P,)."""
         # A merge of two sorted lists, in which each code of the new list may be in the old one.
         codes, places = torch.cat([self.codes, new_codes]).unique(return_inverse=True)
         counts = torch.zeros(len(codes), dtype=torch.int64)
@@ -237,6 +280,28 @@ class PairCounts:
             return per_class + INDEX_BYTES * num_classes**2
         pairs = min(samples, MAX_PAIRS, num_classes**2)
         return per_class + 2 * INDEX_BYTES * pairs + INDEX_BYTES * PENDING_PAIRS
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the counts."""
+        if not self.has_table:
+            self._count_pending()
+        return {
+            "per_class": self.per_class,
+            "table": self.table,
+            "codes": self.codes,
+            "counts": self.counts,
+            "lost_samples": self.lost_samples,
+        }
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add the counts of other samples; this must have some too."""
+        self.per_class += state["per_class"]
+        if self.has_table:
+            self.table += state["table"]
+            return
+        self._count_pending()
+        self._add_counts(state["codes"], state["counts"])
+        self.lost_samples += state["lost_samples"]
 
     def by_class(self) -> Tensor:
         """Return (3, K): the samples of each class, predictions of it, and correct ones."""

@@ -41,7 +41,8 @@ class Supervised:
     """Supervised training of a network by the `loss` of its outputs.
 
     Batches are (inputs (B, ...), targets (B, ...)). A network with `AuxiliaryHeads` is trained by
-    the weighted sum of all its losses, which is also the loss that is logged.
+    the weighted sum of all its losses, which is also the loss that is logged. `combines_scores` is
+    that of the stages.
     """
 
     model: nn.Module
@@ -53,6 +54,7 @@ class Supervised:
     mode: Direction
     expected: Expected
     freezing: Freezing | None = None
+    combines_scores: bool = False
 
     def stages(self, train: DataSplit, held_out: DataSplit | None) -> Iterator[Stage]:
         """Yield the stage "train", after a stage "frozen" where layers are frozen at first."""
@@ -90,6 +92,7 @@ class Supervised:
             mode=self.mode,
             replayable=True,
             objective=Objective(self.model, batch_loss),
+            combines_scores=self.combines_scores,
         )
 
     def _batch_loss(self) -> Callable[[Any, Tensor], tuple[Tensor, Tensor | int]]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dltrain import rng
 from dltrain.engine import Direction, Mean, Metrics, Stage, Task
-from dltrain.losses import evaluation_sum, mean_over, training_mean
+from dltrain.losses import LossSums, evaluation_sum, mean_over, training_mean
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.outputs import require_shape
@@ -19,6 +19,7 @@ from dltrain.tasks.supervised import validation_split
 from dltrain.tasks.text.embedding import JudgedVocabulary
 from dltrain.tasks.text.generation import continue_text
 from dltrain.types import PAD, Data, Ge, Gt, LanguageModel, Le, NonNegative, Text
+from dltrain.types.combining import combined
 
 CANDIDATES = 5  # for the next token
 MAX_PROMPT_TOKENS = 8  # of the text that an evaluation generates
@@ -114,6 +115,7 @@ class LanguageModeling(Task):
             watch=self.watch,
             mode=watch_direction(self, self.watch, self.mode),
             replayable=True,
+            combines_scores=not continues,  # a batch that continues another needs its state
         )
 
     def get_extra_state(self) -> Tensor:
@@ -146,12 +148,12 @@ class LanguageModeling(Task):
     def evaluate(self, batches: Iterable[Batch]) -> dict[str, Any]:
         """Return the scores over all batches, and a generated text.
 
+        They are {} in another than the first of several processes.
+
         Raises:
             ValueError: There are no batches.
         """
-        sums: list[Tensor] = []
-        num_tokens = 0
-        num_characters = 0
+        sums = TextSums()
         state: Tensor | None = None
         prompt: Tensor | None = None
         unread: list[Tensor] = []  # tokens whose characters are not counted yet
@@ -160,22 +162,24 @@ class LanguageModeling(Task):
             if prompt is None:
                 prompt = tokens[:1, :MAX_PROMPT_TOKENS]
             logits, state = self.next_logits(tokens, self.carried(state, starts))
-            sums.append(evaluation_sum(self.loss, logits.flatten(0, 1), following.flatten()))
+            sums.losses.add(self.loss, logits.flatten(0, 1), following.flatten())
             del logits  # of a large vocabulary, those of two batches would need twice the memory
-            num_tokens += following.numel()
+            sums.tokens += following.numel()
             if decode:
                 unread.append(following)
             if decode and len(unread) == BATCHES_PER_READ:
-                num_characters += count_characters(unread, decode)
+                sums.characters += count_characters(unread, decode)
                 unread.clear()
         if prompt is None:
             raise ValueError("there is nothing to evaluate: the split is empty")
         if decode:
-            num_characters += count_characters(unread, decode)
-        loss = mean_over(sums)
+            sums.characters += count_characters(unread, decode)
+        if not combined(sums):
+            return {}
+        loss = sums.losses.mean()
         scores: dict[str, Any] = {"loss": loss, "perplexity": math.exp(min(loss, MAX_LOSS))}
-        if num_characters:
-            scores["bits"] = loss * num_tokens / math.log(2) / num_characters
+        if sums.characters:
+            scores["bits"] = loss * sums.tokens / math.log(2) / sums.characters
         if self.sample_tokens and decode:
             scores["text"] = Text(self.sample_text(prompt, decode))
         return scores
@@ -256,6 +260,26 @@ class LanguageModeling(Task):
             ]
             rows.append({"perplexity": math.exp(min(loss, MAX_LOSS)), **top[0], "top": top})
         return rows
+
+
+class TextSums:
+    """The loss over the tokens of a text, and the numbers of its tokens and characters."""
+
+    def __init__(self) -> None:
+        self.losses = LossSums()
+        self.tokens = 0
+        self.characters = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums."""
+        losses = self.losses.state_dict()
+        return {"losses": losses, "tokens": self.tokens, "characters": self.characters}
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add the sums of another part of the text."""
+        self.losses.merge(state["losses"])
+        self.tokens += state["tokens"]
+        self.characters += state["characters"]
 
 
 def count_characters(batches: Sequence[Tensor], decode: Callable[[list[int]], str]) -> int:

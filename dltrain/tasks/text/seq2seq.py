@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from dltrain import rng
 from dltrain.engine import Direction, Mean, Metrics, Stage, Task
-from dltrain.losses import evaluation_sum, mean_over, training_mean
+from dltrain.losses import BatchSums, evaluation_sum, mean_over, training_mean, weighted_mean
 from dltrain.optim import Optim
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.noise import uniform
@@ -34,6 +35,7 @@ from dltrain.types import (
     Table,
     Text,
 )
+from dltrain.types.combining import combined
 
 STREAM = "teacher forcing"  # the run's generator of training's draws
 SHOWN_TRANSLATIONS = 16
@@ -53,6 +55,38 @@ class TranslatedSample:
     source: list[int]
     reference: list[int]
     written: list[int]
+
+
+class TranslationScores:
+    """The translations of a split, and the sums from which the other scores follow."""
+
+    def __init__(self) -> None:
+        self.losses = BatchSums()  # (2,): see `evaluation_sum`
+        self.entropies = BatchSums()  # (2,)
+        self.exact = 0
+        self.hypotheses: list[str] = []
+        self.references: list[str] = []
+        self.shown: list[TranslatedSample] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the translations and the sums."""
+        return {
+            "losses": self.losses.state_dict(),
+            "entropies": self.entropies.state_dict(),
+            "exact": self.exact,
+            "hypotheses": self.hypotheses,
+            "references": self.references,
+            "shown": [(shown.source, shown.reference, shown.written) for shown in self.shown],
+        }
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add the translations of another part of the split, which comes after this one."""
+        self.losses.merge(state["losses"])
+        self.entropies.merge(state["entropies"])
+        self.exact += state["exact"]
+        self.hypotheses += state["hypotheses"]
+        self.references += state["references"]
+        self.shown += itertools.starmap(TranslatedSample, state["shown"])
 
 
 class Seq2Seq(Task):
@@ -138,6 +172,7 @@ class Seq2Seq(Task):
             watch=self.watch,
             mode=watch_direction(self, self.watch, self.mode),
             replayable=True,
+            combines_scores=True,
         )
 
     def logits(self, source: Tensor, target: Tensor) -> Tensor:
@@ -203,36 +238,37 @@ class Seq2Seq(Task):
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
         """Return the scores over all batches, and some translations.
 
+        They are {} in another than the first of several processes.
+
         Raises:
             ValueError: There are no batches.
         """
-        losses: list[Tensor] = []
-        entropies: list[Tensor] = []
-        num_exact = 0
-        hypotheses: list[str] = []
-        references: list[str] = []
-        shown: list[TranslatedSample] = []
+        gathered = TranslationScores()
         for source, target in batches:
             logits = self.logits(source, target).flatten(0, 1)
             truth = target[:, 1:].flatten()
-            losses.append(evaluation_sum(self.loss, logits, truth, counted=truth != PAD))
-            entropies.append(evaluation_sum(self.entropy, logits.float(), truth))
+            gathered.losses.add(evaluation_sum(self.loss, logits, truth, counted=truth != PAD))
+            gathered.entropies.add(evaluation_sum(self.entropy, logits.float(), truth))
             del logits  # of a large vocabulary, those of two batches would need twice the memory
             written = [before_end(row) for row in self.translate(source)[0].tolist()]
             expected = [before_end(row[1:]) for row in target.tolist()]
-            num_exact += sum(a == b for a, b in zip(written, expected, strict=True))
-            hypotheses += map(self.decode_target, written)
-            references += map(self.decode_target, expected)
+            gathered.exact += sum(a == b for a, b in zip(written, expected, strict=True))
+            gathered.hypotheses += map(self.decode_target, written)
+            gathered.references += map(self.decode_target, expected)
             sources = [before_end(row) for row in source[:SHOWN_OF_A_BATCH].tolist()]
-            shown += map(TranslatedSample, sources, expected, written)
-        if not losses:
+            gathered.shown += map(TranslatedSample, sources, expected, written)
+        if not gathered.references:
             raise ValueError("there is nothing to evaluate: the split is empty")
+        if not combined(gathered):
+            return {}
+        shown = gathered.shown
         spread = shown[:: math.ceil(len(shown) / SHOWN_TRANSLATIONS)]
+        entropy = weighted_mean(gathered.entropies.total())
         return {
-            "loss": mean_over(losses),
-            "perplexity": math.exp(min(mean_over(entropies), MAX_LOG_PERPLEXITY)),
-            **overlap(hypotheses, references),
-            "exact_match": num_exact / len(references),
+            "loss": weighted_mean(gathered.losses.total()),
+            "perplexity": math.exp(min(entropy, MAX_LOG_PERPLEXITY)),
+            **overlap(gathered.hypotheses, gathered.references),
+            "exact_match": gathered.exact / len(gathered.references),
             "translations": self.translation_table(spread),
             **self.attention_tables(spread),
         }
