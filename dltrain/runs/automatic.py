@@ -47,8 +47,9 @@ def train(
     if composed.config["resume"] == AUTO:
         require_no_folder(options)
         key = key_of(composed.public)
-    elif restart_key := launch_key():
-        key = restart_key
+    elif launch_key():
+        require_no_folder(options, "torchrun --max-restarts")
+        key = restart_key_of(composed.public)
     else:
         return start(composed, options, folder, swept, title)
     with held_key(root, key):
@@ -58,12 +59,22 @@ def train(
         return continued(root / run.path, run, composed, options)
 
 
-def require_no_folder(options: Options) -> None:
-    """Raise UsageError for a folder that was typed for a new run."""
+def restart_key_of(config: dict[str, Any]) -> str:
+    """Return the key of a run that torchrun would restart; another configuration has another."""
+    return f"{launch_key()} {key_of({**config, 'name': None})}"
+
+
+def why_continued() -> str:
+    """Return why a run is continued, for the beginning of a message."""
+    return "restarted by torchrun" if launch_key() else f"resume={AUTO}"
+
+
+def require_no_folder(options: Options, cause: str = f"resume={AUTO}") -> None:
+    """Raise UsageError for a folder that was typed for a run that `cause` may continue."""
     if options.folder is not None:
         raise UsageError(
-            f"resume={AUTO} finds its run under paths.output, not in {options.folder}; "
-            "leave out the folder, or resume=auto"
+            f"{cause} finds its run under paths.output, not in {options.folder}; "
+            f"leave out the folder, or {cause}"
         )
 
 
@@ -75,7 +86,7 @@ def continued(
     require_same_experiment(run, summary, composed)
     if summary.is_finished:
         return finished_results(run, options)
-    log.info(f"resume={AUTO}: {folder} is {summary.status}; it continues")
+    log.info(f"{why_continued()}: {folder} is {summary.status}; it continues")
     continue_or_fork(run, surrounding_overrides(options.overrides), options)
     return dict(options.outcome)
 
@@ -83,7 +94,8 @@ def continued(
 def finished_results(run: RunFolder, options: Options) -> dict[str, Any]:
     """Return the results of a finished run, after printing them."""
     results = {**run.read_json(RESULTS), "run": str(run.folder)}
-    log.info(f"resume={AUTO}: {run.folder} is {results['status']}; nothing is left to train")
+    status = results["status"]
+    log.info(f"{why_continued()}: {run.folder} is {status}; nothing is left to train")
     metrics = results.get("metrics", {}).items()
     rows = [(name, number(value)) for name, value in metrics if name.startswith("test/")]
     rows.append(("training", duration(results.get("seconds", 0))))
