@@ -1,4 +1,4 @@
-"""What torchrun starts again finds its run by a key: of the launch and of the configuration."""
+"""A run that torchrun starts again is found by a key: of the launch and of the configuration."""
 
 from __future__ import annotations
 
