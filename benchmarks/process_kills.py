@@ -29,8 +29,8 @@ KILLS_PER_RUN = 6
 TOLERANCE = 1e-4  # of a weight, after all steps
 WAIT_SECONDS = 60.0
 EXPERIMENT = (
-    *("model=mlp", "model.hidden_sizes=[64]", "dataset=digits", "callbacks=quiet"),
-    *("optimizer=sgd", "optimizer.lr=0.01", "trainer.epochs=60", "trainer.save_every=5"),
+    *("model=mlp", "model.hidden_sizes=[1024,512]", "dataset=digits", "callbacks=quiet"),
+    *("optimizer=sgd", "optimizer.lr=0.01", "trainer.epochs=20", "trainer.save_every=5"),
     *("device.threads=1", "trainer.accumulate=2"),
 )
 
@@ -67,6 +67,7 @@ def kill_one(process: subprocess.Popen[bytes], run: Path, in_a_save: bool) -> st
         time.sleep(0.01)
     time.sleep(random.uniform(0, 0.5))
     while in_a_save and not is_saving(run / "checkpoints"):
+        time.sleep(0.0005)
         if process.poll() is not None or time.monotonic() > deadline:
             return ""
     if process.poll() is not None:
