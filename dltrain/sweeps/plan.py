@@ -14,6 +14,7 @@ from dltrain.config.compose import Composed, compose
 from dltrain.config.groups import COMMAND_GROUPS
 from dltrain.config.overrides import parse, raise_problems
 from dltrain.config.policy import MAIN
+from dltrain.distributed.environment import launched_size
 from dltrain.errors import UsageError
 from dltrain.experiment.instantiate import instantiate
 from dltrain.runs.identity import FOLD_KEY, FOLDS_KEY
@@ -59,6 +60,7 @@ def planned(overrides: list[str]) -> Iterator[SweepPlan]:
     sampler: Sampler = instantiate(base.config["sweep"], "sweep", {}, plugins)
     launcher: Launcher = instantiate(base.config["launcher"], "launcher", {}, plugins)
     require_importable(plugins, launcher)
+    require_together(launcher)
     typed = {key_in(override) for override in of_runs}
     require_keys_of_runs(sampler.space)
     searched = {key: value for key, value in sampler.space.items() if key_in(key) not in typed}
@@ -99,6 +101,15 @@ def require_importable(plugins: list[str], launcher: Launcher) -> None:
             f"{setting(PLUGINS, [MAIN])}: the jobs run in other processes, which cannot import the "
             "classes of this script or notebook; set launcher=inline, or move the classes into a "
             "file of their own and import it"
+        )
+
+
+def require_together(launcher: Launcher) -> None:
+    """Raise UsageError if jobs of other processes would train without those of torchrun."""
+    if launched_size() > 1 and not launcher.in_process:
+        raise UsageError(
+            "torchrun's processes train one run after the other: add launcher=inline; or leave out "
+            "torchrun, and set device.processes, which each job then starts"
         )
 
 

@@ -48,6 +48,18 @@ def test_another_number_than_torchrun_started_is_refused() -> None:
     assert "torchrun started 2 processes, and device.processes is 3" in output
 
 
+def test_a_sweep_trains_one_run_after_the_other() -> None:
+    words = ("-m", *MLP, "trainer.epochs=1", "seed=1,2")
+    process = torchrun(*words)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "add launcher=inline" in output
+    process = torchrun(*words, "launcher=inline")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert len(list(Path("outputs").glob("*/*/*/results.json"))) == 2
+
+
 def test_a_restart_continues_the_run() -> None:
     words = (*MLP, "trainer.epochs=60", "trainer.save_every=10")
     process = torchrun(*words, options=("--max-restarts=1",))
