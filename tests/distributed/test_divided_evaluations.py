@@ -25,6 +25,7 @@ DIVIDED = {
     "averages": ("model=mlp", "dataset.eval_batch_size=50", "regularization=[ema]"),
     "batch_norm": ("model=resnet_small", "dataset.eval_batch_size=50"),
     "regression": ("model=mlp", "dataset=diabetes", "dataset.eval_batch_size=7"),
+    "forecasting": ("model=mlp", "dataset=mackey_glass", "dataset.eval_batch_size=100"),
     "language_model": ("model=transformer_lm", "model.dim=16", *PROSE, "dataset.eval_batch_size=2"),
     "seq2seq": ("model=seq2seq_attention", *REVERSAL, "dataset.eval_batch_size=7"),
 }
