@@ -30,6 +30,9 @@ MEASURED_8 = 16621 / 8  # images a second of each of eight A100
 PER_NODE = 8
 MANY = 4096  # GPUs, up to which a limit is looked for
 ENOUGH = 0.9  # an efficiency
+IMAGENET_TRAINING = 1_281_167  # images
+IMAGENET_VALIDATION = 50_000
+EVALUATION_ROWS = 64  # of a batch: dataset.eval_batch_size
 GIGA = 1e9
 MIB = 2**20
 MICRO = 1e-6
@@ -476,17 +479,28 @@ def measured_table(image: Workload, text: Workload, links: Links, sizes: Bytes) 
 
 
 def evaluation_table(workload: Workload) -> Iterator[str]:
-    """Yield the table of an epoch of ImageNet, whose validation images process 0 evaluates."""
-    training_images = 1_281_167
-    validation_images = 50_000
-    evaluation = validation_images * workload.row_seconds * (1 - BACKWARD)
+    """Yield the table of an epoch of ImageNet and the evaluation of its validation images.
+
+    Process 0 makes it alone, or every process scores some of the batches.
+    """
+    alone = evaluation_seconds(workload, 1)
     rows = []
     for gpus in GPUS:
-        epoch = training_images * workload.row_seconds / gpus
-        share = epoch / (epoch + evaluation)
-        rows.append((str(gpus), f"{epoch:.1f} s", f"{evaluation:.1f} s", percent(share)))
-    header = ("GPUs", "training of an epoch", "evaluation after it", "part of the time in training")
-    yield from table(header, rows)
+        epoch = IMAGENET_TRAINING * workload.row_seconds / gpus
+        divided = evaluation_seconds(workload, gpus)
+        row = [str(gpus), f"{epoch:.1f} s"]
+        for evaluation in (alone, divided):
+            row += [f"{evaluation:.2f} s", percent(epoch / (epoch + evaluation))]
+        rows.append(row)
+    header = ("GPUs", "training of an epoch", "evaluation by process 0", "training part")
+    yield from table((*header, "divided evaluation", "training part of it"), rows)
+
+
+def evaluation_seconds(workload: Workload, processes: int) -> float:
+    """Return the seconds of the process with most batches; a forward pass is a third of a step."""
+    batches = math.ceil(math.ceil(IMAGENET_VALIDATION / EVALUATION_ROWS) / processes)
+    images = min(batches * EVALUATION_ROWS, IMAGENET_VALIDATION)
+    return images * workload.row_seconds * (1 - BACKWARD)
 
 
 def tables(

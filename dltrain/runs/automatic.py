@@ -64,9 +64,9 @@ def restart_key_of(config: dict[str, Any]) -> str:
     return f"{launch_key()} {key_of({**config, 'name': None})}"
 
 
-def why_continued() -> str:
-    """Return why a run is continued, for the beginning of a message."""
-    return "restarted by torchrun" if launch_key() else f"resume={AUTO}"
+def why_continued(config: dict[str, Any]) -> str:
+    """Return why a run with a configuration is continued, for the beginning of a message."""
+    return f"resume={AUTO}" if config["resume"] == AUTO else "restarted by torchrun"
 
 
 def require_no_folder(options: Options, cause: str = f"resume={AUTO}") -> None:
@@ -84,18 +84,19 @@ def continued(
     """Continue a run to its end and return its results; those of a finished one as they are."""
     run = RunFolder(folder)
     require_same_experiment(run, summary, composed)
+    why = why_continued(composed.config)
     if summary.is_finished:
-        return finished_results(run, options)
-    log.info(f"{why_continued()}: {folder} is {summary.status}; it continues")
+        return finished_results(run, options, why)
+    log.info(f"{why}: {folder} is {summary.status}; it continues")
     continue_or_fork(run, surrounding_overrides(options.overrides), options)
     return dict(options.outcome)
 
 
-def finished_results(run: RunFolder, options: Options) -> dict[str, Any]:
+def finished_results(run: RunFolder, options: Options, why: str) -> dict[str, Any]:
     """Return the results of a finished run, after printing them."""
     results = {**run.read_json(RESULTS), "run": str(run.folder)}
     status = results["status"]
-    log.info(f"{why_continued()}: {run.folder} is {status}; nothing is left to train")
+    log.info(f"{why}: {run.folder} is {status}; nothing is left to train")
     metrics = results.get("metrics", {}).items()
     rows = [(name, number(value)) for name, value in metrics if name.startswith("test/")]
     rows.append(("training", duration(results.get("seconds", 0))))

@@ -123,6 +123,12 @@ def test_memory_of_a_gpu() -> None:
     assert scaling.fsdp_memory(TINY, 2) == 100 * 16 / 2 + 60 * 8 + 100 * 2
 
 
+def test_an_evaluation_takes_as_long_as_the_process_with_most_batches() -> None:
+    # 782 batches of 64 images, each a third of 40 s; of 512 processes some score two batches
+    assert scaling.evaluation_seconds(TINY, 1) == pytest.approx(50_000 * 40 / 3)
+    assert scaling.evaluation_seconds(TINY, 512) == pytest.approx(2 * 64 * 40 / 3)
+
+
 def test_parameters_are_counted() -> None:
     assert scaling.resnet50(1).params == 25_557_032
     network = scaling.transformer(1)
