@@ -21,6 +21,7 @@ from dltrain.distributed.meeting import torchrun_store
 from dltrain.types.rows import Share
 
 START_TIME = timedelta(minutes=30)  # within which all processes have read their data
+ORDER_TIME = timedelta(days=7)  # within which process 0 sends the next order
 
 
 def set_timeout(timeout: timedelta, group: dist.ProcessGroup | None) -> None:
@@ -84,20 +85,22 @@ class Processes:
 
     @classmethod
     def _current(cls, device: torch.device) -> Processes:
-        control = dist.new_group(backend="gloo", timeout=START_TIME)
+        control = dist.new_group(backend="gloo", timeout=ORDER_TIME)
         assert isinstance(control, dist.ProcessGroup)  # of all processes, so of this one
         return cls(device, control)
 
     def begin(self, timeout_seconds: float) -> None:
-        """Wait until all processes are ready to train; from then on they wait so many seconds."""
+        """Wait until all processes are ready to train; from then on they wait so many seconds.
+
+        That is for operations of a step. Process 0 may take longer to send the next order, because
+        it evaluates or saves; if it ends meanwhile, its connections end at once.
+        """
         dist.barrier(self.control)
-        for group in (None, self.control):
-            set_timeout(timedelta(seconds=timeout_seconds), group)
+        set_timeout(timedelta(seconds=timeout_seconds), None)
 
     def end(self) -> None:
         """Wait for the other processes as long as at the start: the next run is being prepared."""
-        for group in (None, self.control):
-            set_timeout(START_TIME, group)
+        set_timeout(START_TIME, None)
 
     def leave(self) -> None:
         """Leave the group, without waiting for the others."""
