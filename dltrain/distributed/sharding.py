@@ -101,7 +101,7 @@ class ShardedTask:
         if self.group.leads:
             self.group.send(Order(GATHER_TASK))
         for name, value in list(state.items()):
-            state[name] = whole(value)
+            state[name] = gathered(value, self.group.leads)
         self.is_whole = False  # torch divides the networks for their state
 
     def end_training(self) -> None:
@@ -112,7 +112,7 @@ class ShardedTask:
         """Divide the whole tensors of a state that is about to be loaded."""
         if self.is_trained and self.group.leads:
             self.group.send(Order(LOAD_TASK))
-            self.group.share_object(whole_values(dict(state)))
+            self.group.share_object(dict(state))
         if self.is_whole:
             self.divide()
         for name, param in module.named_parameters(remove_duplicate=False):
@@ -221,7 +221,7 @@ class FullySharded(DataParallel):
         """Return a state of the optimizer with whole tensors; the others gather it by order."""
         if self.group.leads:
             self.group.send(Order(GATHER_OPTIMIZER, self.number))
-        return whole_values(state)
+        return gathered_values(state, self.group.leads)
 
     def divided_like(self, value: Any, param: Tensor) -> Any:
         """Return a whole tensor divided as a parameter is."""
@@ -236,13 +236,24 @@ def whole(value: Any) -> Any:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def whole_values(value: Any) -> Any:
-    """Return nested dictionaries, lists and tuples with whole tensors."""
+def gathered(value: Any, is_kept: bool) -> Any:
+    """Return a divided tensor as a whole one on the CPU, if it `is_kept`; others as they are.
+
+    Every process has to call it for a divided tensor. On a GPU one whole tensor exists at a time.
+    """
+    if not isinstance(value, DTensor):
+        return value
+    tensor = value.full_tensor()
+    return tensor.cpu() if is_kept else None
+
+
+def gathered_values(value: Any, are_kept: bool) -> Any:
+    """Return nested dictionaries, lists and tuples with gathered tensors."""
     if isinstance(value, dict):
-        return {key: whole_values(item) for key, item in value.items()}
+        return {key: gathered_values(item, are_kept) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return type(value)(whole_values(item) for item in value)
-    return whole(value)
+        return type(value)(gathered_values(item, are_kept) for item in value)
+    return gathered(value, are_kept)
 
 
 def divided_like(value: Any, param: Tensor) -> Any:
