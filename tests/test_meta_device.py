@@ -307,7 +307,7 @@ def test_learning_from_replayed_transitions_does_not_wait(
                 )
                 metrics = task.learn(stage.optims[0], 0.5)
             task.update_target()
-        assert all(value.device == META for value in metrics.values())
+        assert all(mean.value.device == META for mean in metrics.values())
         assert task.replay.columns["observation"].device == META
 
 

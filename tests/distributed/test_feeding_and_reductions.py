@@ -70,7 +70,8 @@ def test_uneven_batches_and_tails(batch_size: int, torchrun: None) -> None:
 
 def test_a_tail_smaller_than_the_processes() -> None:
     words = (*MLP, "dataset.batch_size=431")  # 1,295 samples: three batches, and one of 2
-    require_equal(trained(words), trained(words, "device.processes=3"))
+    with alone():
+        require_equal(trained(words), trained(words, "device.processes=3"))
 
 
 def test_accumulation_combines_once_for_each_update(

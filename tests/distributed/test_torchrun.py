@@ -38,7 +38,7 @@ def test_other_verbs_are_for_the_first_process() -> None:
     process = torchrun("list", "schedule")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
-    assert output.count("cosine") == 1
+    assert output.count("choose with GROUP=OPTION") == 1
 
 
 def test_another_number_than_torchrun_started_is_refused() -> None:
