@@ -18,7 +18,7 @@ import traceback
 from dltrain.config.groups import config_dir
 from dltrain.config.suggestions.quoting import exists
 from dltrain.console import open_closed_descriptors, output_on_error, safe_streams
-from dltrain.distributed.environment import follows
+from dltrain.distributed.environment import follows, launched_size
 from dltrain.errors import (
     DltrainError,
     Interrupted,
@@ -41,6 +41,7 @@ log = logging.getLogger("dltrain")
 SETTING = re.compile(r"(\+{0,2}|~)[\w.]+=.*|~[\w.]+", re.DOTALL)
 FOLLOWER = "dltrain.experiment.follower:follow_torchrun"
 NOTHING = "dltrain.usage:do_nothing"
+RELEASE = "dltrain.experiment.processes:release_others"
 SHORT_WAITS = {  # GNU's OpenMP counts loops, those of LLVM and Intel count milliseconds
     "GOMP_SPINCOUNT": "3000",
     "KMP_BLOCKTIME": "1",
@@ -77,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
                     with config_dir(options.config_dir), user_errors_explained():
                         function = pkgutil.resolve_name(function_of(verb))
                         function(options)
+                        release_followers(verb)
             except (Exception, KeyboardInterrupt) as e:
                 code = report(e, options)
         if options.json:
@@ -94,6 +96,12 @@ def function_of(verb: Verb) -> str:
     if not follows():
         return verb.function
     return FOLLOWER if verb.trains else NOTHING
+
+
+def release_followers(verb: Verb) -> None:
+    """Let the other processes of torchrun end, which train with the first one until it ends."""
+    if verb.trains and launched_size() > 1 and not follows():
+        pkgutil.resolve_name(RELEASE)()
 
 
 def without_comment(argv: list[str]) -> list[str]:

@@ -294,10 +294,11 @@ class Device:
     def num_processes(self) -> int:
         """Return the number of processes of a run.
 
-        Raises UsageError if torchrun has started another number than is set.
+        Raises UsageError if torchrun has started another number than is set, or a GPU is missing.
         """
         launched = launched_size()
         if launched == 1:
+            self._require_own_gpus()
             return self.processes
         if self.processes not in (1, launched):
             raise UsageError(
@@ -305,6 +306,17 @@ class Device:
                 f"{self.processes}; leave out device.processes"
             )
         return launched
+
+    def _require_own_gpus(self) -> None:
+        """Raise UsageError if there are fewer GPUs than processes that use them."""
+        if self.processes == 1 or self.torch_device().type != "cuda":
+            return
+        count = torch.cuda.device_count()
+        if self.processes > count:
+            raise UsageError(
+                f"device.processes={self.processes}: this machine has {count} GPUs, and each "
+                f"process needs one; set device.processes={count}"
+            )
 
     def summary(self) -> dict[str, Any]:
         """Return the effective settings, for the manifest."""

@@ -57,6 +57,10 @@ class Reduction:
         """Return the sum of the weights of the losses that all processes have."""
         return weight
 
+    def default_weight(self) -> float:
+        """Return the weight of a loss that is given without one."""
+        return 1.0
+
     def own_weight(self, weight: float | Tensor) -> float | Tensor:
         """Return the weight of this process's loss."""
         return weight
@@ -216,7 +220,7 @@ class Optim:
         if is_whole and processes == 1:
             return 1.0
         if weight is None:
-            weight = self.batch_fraction
+            weight = self.batch_fraction * self.reduction.default_weight()
         total = self.reduction.total(weight)
         weight = processes * self.reduction.own_weight(weight)
         if is_whole:  # the mean over the processes is then that over all samples

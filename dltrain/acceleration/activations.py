@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from dltrain.types.rows import CommonGeneratorBefore
+
 log = logging.getLogger("dltrain")
 MIN_BLOCKS = 2  # in an nn.Sequential or nn.ModuleList
 MIN_SIBLINGS = 3  # of one class, that are attributes of a module
@@ -25,15 +27,18 @@ class BuffersBefore(AbstractContextManager[None]):
     """Gives a block the buffers that it had before its forward pass, within the block of `with`.
 
     Batch norm would update its running statistics in the recomputation again, and spectral norm
-    would compute another weight.
+    would compute another weight. Random numbers that several processes draw together are those of
+    the forward pass, too.
     """
 
     def __init__(self, owners: list[tuple[nn.Module, str]]) -> None:
         self.owners = owners
         self.before = [module.get_buffer(name).clone() for module, name in owners]
         self.current: list[Tensor] = []
+        self.generator = CommonGeneratorBefore()
 
     def __enter__(self) -> None:
+        self.generator.__enter__()
         self.current = [module.get_buffer(name) for module, name in self.owners]
         for (module, name), value in zip(self.owners, self.before, strict=True):
             module._buffers[name] = value.clone()
@@ -41,6 +46,7 @@ class BuffersBefore(AbstractContextManager[None]):
     def __exit__(self, *_: object) -> None:
         for (module, name), value in zip(self.owners, self.current, strict=True):
             module._buffers[name] = value
+        self.generator.__exit__()
 
 
 class RecomputedForward:

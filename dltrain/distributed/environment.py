@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 ADDRESS = "DLTRAIN_LEADER"  # the environment variable with the port of process 0
 
@@ -27,4 +28,15 @@ def launch_key() -> str:
     if launched_size() == 1 or os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") == "0":
         return ""
     run_id = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return f"torchrun {run_id} {os.getppid()}" if run_id == "none" else f"torchrun {run_id}"
+    if run_id != "none":
+        return f"torchrun {run_id}"
+    return f"torchrun {os.getppid()} {started(os.getppid())}"
+
+
+def started(process: int) -> str:
+    """Return when a process has started, in ticks; "" where the system does not say it."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return fields[19]

@@ -64,6 +64,10 @@ class DataParallel(Reduction):
         own = torch.as_tensor(self.own_weight(weight), dtype=torch.float32)
         return self.group.sum(own.to(self.group.device))
 
+    def default_weight(self) -> float:
+        """Return the number of this process's rows, for a loss that is their mean."""
+        return float(self.feed.step_rows.count or 1)
+
     def own_weight(self, weight: float | Tensor) -> float | Tensor:
         """Return the weight of this process's loss: 0 if it has no row of the batch."""
         return 0 * weight if self.feed.step_rows.is_empty else weight
@@ -117,10 +121,22 @@ class DataParallel(Reduction):
         """Return the mean of a gradient over the processes."""
         if gradient.is_sparse:
             gradient = gradient.coalesce()
+            if gradient.is_cuda:  # NCCL takes no sparse tensors
+                return self._gathered_mean(gradient)
         elif not gradient.is_contiguous():  # channels-last, for one
             gradient = gradient.clone(memory_format=torch.preserve_format)
         dist.all_reduce(gradient)
         return gradient.div_(self.processes)
+
+    def _gathered_mean(self, gradient: Tensor) -> Tensor:
+        """Return the mean of a sparse gradient over the processes, by way of their CPUs."""
+        own = (gradient.indices().cpu(), gradient.values().cpu())
+        parts = self.group.gather_objects(own)
+        indices = torch.cat([indices for indices, _ in parts], dim=1).to(gradient.device)
+        values = torch.cat([values for _, values in parts]).to(gradient.device)
+        shape = gradient.shape
+        total = torch.sparse_coo_tensor(indices, values, shape, check_invariants=False)
+        return total.coalesce().div_(self.processes)
 
     def complete_for_saving(self, params: Params) -> None:
         """Combine the gradients of an incomplete step; the other processes do it by order."""

@@ -48,12 +48,23 @@ class Followers:
         process = subprocess.Popen(
             [sys.executable, "-m", "dltrain.experiment.follower"],
             stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for process 0
             stdout=messages,
             stderr=messages,
             env=environment,
         )
         self.processes.append(process)
         self.messages.append(messages)
+
+    def wait(self) -> str:
+        """Wait until all processes are there; return which one has ended instead, or ""."""
+        missing = [ready_key(rank) for rank in range(1, len(self.processes) + 1)]
+        while not self.store.check(missing):
+            failure = self.failure(0.0)
+            if failure:
+                return failure
+            time.sleep(0.02)
+        return ""
 
     def failure(self, wait_seconds: float = FAILURE_SECONDS) -> str:
         """Return which process is gone and its last messages; "" if all are there."""
@@ -105,7 +116,14 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def leader_store() -> dist.Store:
-    """Return where the processes that process 0 started meet."""
+def ready_key(rank: int) -> str:
+    """Return the key by which a process says that it is there."""
+    return f"ready {rank}"
+
+
+def leader_store(rank: int) -> dist.Store:
+    """Return where the processes that process 0 started meet, and say that this one is there."""
     port = int(os.environ[ADDRESS])
-    return dist.TCPStore(HOST, port, is_master=False, timeout=START_TIME)
+    store = dist.TCPStore(HOST, port, is_master=False, timeout=START_TIME)
+    store.set(ready_key(rank), "")
+    return store

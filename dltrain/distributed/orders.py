@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+import torch
+
 from dltrain.distributed.processes import Order, Processes
 from dltrain.engine import Batches, Callback, Engine
 from dltrain.optim import Optim
@@ -113,6 +115,7 @@ class Follow(Callback):
         self.step_end(engine)
 
     def resumed(self, engine: Engine) -> None:
+        use_generator_of_first_gpu()
         self.step_end(engine)
 
     def run_end(self, engine: Engine) -> None:
@@ -135,6 +138,12 @@ class Follow(Callback):
             if order.kind == last:
                 return order
             self.obey[order.kind](engine, order)
+
+
+def use_generator_of_first_gpu() -> None:
+    """Let this process's GPU continue with the random numbers of the first, that of process 0."""
+    if torch.cuda.is_initialized():
+        torch.cuda.set_rng_state(torch.cuda.get_rng_state(0))
 
 
 def observe(engine: Engine, order: Order) -> None:

@@ -45,6 +45,8 @@ class DividedStepRunner:
 
     def _combined(self, metrics: Metrics) -> Metrics:
         """Return the weighted means of the metrics over the processes."""
+        if not metrics:
+            return metrics
         means = {name: as_mean(metric) for name, metric in metrics.items()}
         counts = not self.feed.step_rows.is_empty
         rows = []

@@ -35,10 +35,11 @@ def require_batches_for_norm(experiment: Experiment) -> None:
     """Raise ConfigError if batch norm would have to compute a variance from one value per channel.
 
     A remaining single sample is joined to the batch before it (`data/split.py`), so only a batch
-    size of 1 or a training set of one sample can cause it. A forward pass decides: one image has
-    many values per channel.
+    size of 1 or a training set of one sample can cause it, or several processes that divide a small
+    batch. A forward pass decides: one image has many values per channel.
     """
     task, train = experiment.task, experiment.data.train
+    require_shares_for_norm(experiment)
     size = min(train.batch_size, train.samples)
     if size != 1 or not batch_norms(task):
         return
@@ -49,6 +50,29 @@ def require_batches_for_norm(experiment: Experiment) -> None:
         why = f"there is 1 training sample, and {why}"
     advice = "use more, or a model without batch norm"
     raise ConfigError([(f"dataset.batch_size={size}", f"{why}: {advice}")])
+
+
+def require_shares_for_norm(experiment: Experiment) -> None:
+    """Raise ConfigError if a process would have one row of a batch, and that is too few."""
+    device = experiment.device
+    processes = device.num_processes()
+    norms_alone = batch_norms(experiment.task) and not device.sync_batch_norm
+    if processes == 1 or not norms_alone:
+        return
+    train = experiment.data.train
+    last_batch = train.samples % train.batch_size or train.batch_size
+    smallest_share = min(train.batch_size, last_batch) // processes
+    if smallest_share >= MIN_NORM_SAMPLES:
+        return
+    batch = next(train.epoch(0))
+    if can_normalize(experiment, tuple(values[:1] for values in batch)):
+        return
+    why = (
+        f"a batch of {last_batch} divided among {processes} processes leaves one with a single "
+        "sample, and batch norm needs two; set device.sync_batch_norm=true, or another "
+        "dataset.batch_size"
+    )
+    raise ConfigError([(f"device.processes={processes}", why)])
 
 
 def can_normalize(experiment: Experiment, batch: Any) -> bool:

@@ -13,7 +13,7 @@ import torch
 
 from dltrain import rng
 from dltrain.distributed.launching import leader_store
-from dltrain.distributed.orders import Follow
+from dltrain.distributed.orders import Follow, use_generator_of_first_gpu
 from dltrain.distributed.processes import Processes
 from dltrain.engine import Batches, Engine, Stage, Task
 from dltrain.errors import DltrainError, ending_signals
@@ -30,7 +30,6 @@ def follow_torchrun(options: Options) -> None:
     The words of the command, `options`, are those of process 0, which reads them.
     """
     ignore_signals()
-    use_own_gpu()
     group = Processes.join(default_device())
     try:
         while (job := group.share_object()) is not None:
@@ -46,9 +45,8 @@ def main() -> None:
     """Train one run with the process that started this one."""
     ignore_signals()
     threading.Thread(target=end_with_standard_input, daemon=True).start()
-    use_own_gpu()
     share = Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
-    group = Processes.meet(default_device(), leader_store(), share)
+    group = Processes.meet(default_device(), leader_store(share.rank), share)
     try:
         train(group.share_object(), group)
     except DltrainError as e:
@@ -64,14 +62,14 @@ def ignore_signals() -> None:
 
 def end_with_standard_input() -> None:
     """End this process when the one that started it is gone."""
-    while sys.stdin.buffer.read(1):
+    while os.read(0, 1):  # not of `sys.stdin`, whose lock would keep the process from ending
         pass
     os._exit(0)
 
 
-def use_own_gpu() -> None:
-    """Use the GPU with this process's number on this machine, if there are GPUs."""
-    if torch.cuda.is_available():
+def use_own_gpu(device: torch.device) -> None:
+    """Use the GPU with this process's number on this machine, if the run uses GPUs."""
+    if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
@@ -82,8 +80,10 @@ def default_device() -> torch.device:
 
 def train(job: FollowerJob, group: Processes) -> None:
     """Train the run of a job with the other processes."""
-    experiment = Experiment.to_resume(job.config, job.description).build()
+    experiment = Experiment.to_resume(job.config, job.description)
     device = experiment.device
+    use_own_gpu(device.torch_device())
+    experiment.build()
     group.device = device.torch_device()
     task = experiment.task
     task.load_state_dict(job.state)
@@ -95,6 +95,7 @@ def train(job: FollowerJob, group: Processes) -> None:
     engine.add_callback(Follow(group, attached.gather, splits))
     group.begin(job.timeout)
     rng.load_state_dict(job.generators)
+    use_generator_of_first_gpu()
     engine.fit(task, job.resume)
 
 

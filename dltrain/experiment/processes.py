@@ -66,6 +66,12 @@ class TorchrunGroup:
         if cls.group is None:
             cls.group = Processes.join(device)
             atexit.register(cls.leave)
+        if not cls.is_idle:
+            raise DltrainError(
+                "the other processes of torchrun have ended with the run before this one, which "
+                "failed; start the command again, or a sweep with device.processes instead of "
+                "torchrun"
+            )
         return cls.group
 
     @classmethod
@@ -77,6 +83,12 @@ class TorchrunGroup:
             cls.group.share_object(None)
         cls.group.leave()
         cls.group = None
+
+
+def release_others() -> None:
+    """Let torchrun's other processes end, also if this one had nothing to train."""
+    if launched_size() > 1:
+        TorchrunGroup.join(torch.device("cpu"))
 
 
 def require_divisible(experiment: Experiment) -> None:
@@ -184,11 +196,11 @@ class Others:
 
     def reason(self, error: RuntimeError) -> str:
         """Return what happened to another process; "" if the error is not of another one."""
+        if not is_of_others(error):
+            return ""
         failure = self.followers.failure() if self.followers is not None else ""
         if failure:
             return failure
-        if not is_of_others(error):
-            return ""
         if "imed out" in str(error):
             limit = f"{self.timeout:g} s (device.process_timeout)"
             return f"another process did not answer within {limit}"
@@ -209,6 +221,9 @@ def joined(experiment: Experiment, size: int) -> Iterator[Others]:
     followers = Followers(size)
     others = Others(None, followers, timeout)
     try:
+        failure = followers.wait()
+        if failure:
+            raise DltrainError(failure)
         try:
             others.group = Processes.meet(device, followers.store, Share(0, size))
         except RuntimeError as e:

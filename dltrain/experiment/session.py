@@ -234,7 +234,9 @@ def saved_unless_trained(session: Session, ending: Ending) -> Iterator[None]:
     try:
         yield
     except (Interrupted, InputError) as e:
-        has_learned = isinstance(e, Interrupted) or engine.step > 0
+        # the other processes are within the step of a batch that cannot be read
+        is_alone = session.experiment.device.num_processes() == 1
+        has_learned = isinstance(e, Interrupted) or (engine.step > 0 and is_alone)
         if has_learned and not ending.trained:
             session.checkpoint.save(engine)
         raise

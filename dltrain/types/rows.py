@@ -8,7 +8,7 @@ draws for the whole batch and returns this process's rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -90,10 +90,29 @@ def whole_rows(count: int) -> tuple[int, int]:
     follow the batch are all of the batch.
     """
     step = _current.step
-    if step is None or not step.count or count % step.count:
+    if step is None or not step.total:
         return count, 0
-    factor = count // step.count
-    return step.total * factor, step.first * factor
+    rows = max(step.count, 1)  # a process without a row computes with the first one
+    if count % rows:
+        return count, 0
+    factor = count // rows
+    first = 0 if step.is_empty else step.first
+    return step.total * factor, first * factor
+
+
+class CommonGeneratorBefore(AbstractContextManager[None]):
+    """Draws within the block what was drawn after this was made: the same numbers again."""
+
+    def __init__(self) -> None:
+        self.before = _current.common
+        self.after: Tensor | None = None
+
+    def __enter__(self) -> None:
+        self.after = _current.common
+        _current.common = self.before
+
+    def __exit__(self, *_: object) -> None:
+        _current.common = self.after
 
 
 def random_rows(draw: Draw, shape: Sequence[int]) -> Tensor:
@@ -153,9 +172,10 @@ def counting_by(count: Tensor) -> Tensor:
     the things of all processes, such as the boxes of all images. It is 1 in one process.
     """
     step = _current.step
-    if step is None or not step.count:
+    if step is None or not step.total:
         return torch.ones_like(count)
-    return count * (step.total / step.count) / _current.sum(count).clamp(min=1)
+    total = _current.sum(count * (not step.is_empty)).clamp(min=1)
+    return count * (step.total / max(step.count, 1)) / total
 
 
 @contextmanager

@@ -15,13 +15,15 @@ NUMBERED = (
     "loss.",
 )  # groups whose numbers may differ
 DROPOUT = "dropout"  # the end of a key of a model that may differ
+WORD_DROPOUT = "word_dropout"  # but this one is no layer, so all runs would have that of the first
 
 
 def may_differ(key: str, value: Any) -> bool:
     """Return whether runs of one program may have different values of a dotted key."""
     if key == "seed" or is_surrounding(key):
         return True
-    is_open = key.startswith(NUMBERED) or key.endswith(DROPOUT)
+    is_dropout = key.endswith(DROPOUT) and not key.endswith(WORD_DROPOUT)
+    is_open = key.startswith(NUMBERED) or is_dropout
     return is_open and is_numeric(value)
 
 

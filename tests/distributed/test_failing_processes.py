@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_equal_to_one_process import weights_of
+from test_equal_to_one_process import require_equal, trained, weights_of
 from torch.testing import assert_close
 
 import dltrain as api
@@ -174,3 +174,21 @@ def test_another_number_of_processes_continues(
 def test_what_several_processes_cannot_have(words: Sequence[str], message: str) -> None:
     with pytest.raises(api.ConfigError, match=message):
         api.train(*SHORT, "device.processes=2", *words)
+
+
+def test_a_tail_smaller_than_the_processes() -> None:
+    words = ("model=mlp", "model.hidden_sizes=[32]", "dataset.batch_size=431")
+    # 1,295 samples: three batches, and one of 2
+    require_equal(trained(words), trained(words, "device.processes=3"))
+
+
+def test_a_process_that_cannot_start_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(api.DltrainError, match="process 1 of 2 ended with exit code 1"):
+        api.train(*SHORT, "device.processes=2")
+
+
+def test_one_row_for_a_process_is_refused_before_batch_norm_fails() -> None:
+    words = ("model=mlp", "model.norm=batch", "dataset=digits", "dataset.batch_size=3")
+    with pytest.raises(api.ConfigError, match=r"device\.sync_batch_norm=true"):
+        api.train(*words, "device.processes=2")

@@ -68,12 +68,6 @@ def test_uneven_batches_and_tails(batch_size: int, torchrun: None) -> None:
     require_equal(one, trained(words))
 
 
-def test_a_tail_smaller_than_the_processes() -> None:
-    words = (*MLP, "dataset.batch_size=431")  # 1,295 samples: three batches, and one of 2
-    with alone():
-        require_equal(trained(words), trained(words, "device.processes=3"))
-
-
 def test_accumulation_combines_once_for_each_update(
     torchrun: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dltrain.types.rows import (
+    CommonGeneratorBefore,
     Share,
     StepRows,
     common_generator,
@@ -104,3 +105,41 @@ def test_means_over_things_become_one_mean() -> None:
         parts.append(values.mean() * factor * rows[rank] / 3)
     assert float(sum(parts)) == pytest.approx(float(torch.cat(things).mean()))
     assert float(counting_by(torch.tensor(4.0))) == 1
+
+
+def test_a_process_without_a_row_draws_as_much_as_the_others() -> None:
+    before = torch.get_rng_state()
+    states = set()
+    for rank in range(3):
+        torch.set_rng_state(before)
+        rows = StepRows.of(Share(rank, 3), 2)
+        with dividing(rows, CPU, rank, torch.clone):
+            random_rows_by_default(torch.rand, (max(rows.count, 1), 4))
+            counting_by(torch.tensor(3.0))
+        states.add(tuple(torch.get_rng_state().tolist()))
+    assert len(states) == 1
+
+
+def test_a_process_without_a_row_counts_nothing() -> None:
+    sums = []
+
+    def summed(count: torch.Tensor) -> torch.Tensor:
+        sums.append(float(count))
+        return count
+
+    for rank in range(3):
+        with dividing(StepRows.of(Share(rank, 3), 2), CPU, rank, summed):
+            counting_by(torch.tensor(5.0))
+    assert sums == [5, 5, 0]
+
+
+def test_a_recomputation_draws_the_same_rows() -> None:
+    with dividing(StepRows.of(Share(1, 2), 8), CPU, 7, torch.clone):
+        before = CommonGeneratorBefore()
+        first = random_rows_by_default(torch.rand, (4, 2))
+        second = random_rows_by_default(torch.rand, (4, 2))
+        with before:
+            again = random_rows_by_default(torch.rand, (4, 2))
+        third = random_rows_by_default(torch.rand, (4, 2))
+    assert again.equal(first)
+    assert not third.equal(second)
