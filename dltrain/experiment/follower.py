@@ -29,8 +29,9 @@ def follow_torchrun(options: Options) -> None:
 
     The words of the command, `options`, are those of process 0, which reads them.
     """
-    ignore_signals()
+    end_at_signals()
     group = Processes.join(default_device())
+    ignore_signals()
     try:
         while (job := group.share_object()) is not None:
             train(job, group)
@@ -52,6 +53,12 @@ def main() -> None:
     except DltrainError as e:
         print(e, file=sys.stderr)
         sys.exit(e.exit_code)
+
+
+def end_at_signals() -> None:
+    """End at a signal, also while this process waits for process 0, which may have failed."""
+    for number in ending_signals():
+        signal.signal(number, signal.SIG_DFL)
 
 
 def ignore_signals() -> None:

@@ -60,8 +60,25 @@ def test_a_sweep_trains_one_run_after_the_other() -> None:
     assert len(list(Path("outputs").glob("*/*/*/results.json"))) == 2
 
 
+def test_all_end_where_nothing_is_left_to_train() -> None:
+    words = (*MLP, "trainer.epochs=1", "resume=auto")
+    for expected in ("done", "nothing is left to train"):
+        process = torchrun(*words)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+        assert expected in output
+
+
+def test_a_failed_trial_ends_the_sweep() -> None:
+    words = ("-m", *MLP, "launcher=inline", "trainer.log_every=1", "optimizer=sgd")
+    process = torchrun(*words, "optimizer.lr=1e30,0.01", "trainer.epochs=1")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "have ended with the run before this one" in output
+
+
 def test_a_restart_continues_the_run() -> None:
-    words = (*MLP, "trainer.epochs=60", "trainer.save_every=10")
+    words = (*MLP, "trainer.epochs=12", "trainer.save_every=10")
     process = torchrun(*words, options=("--max-restarts=1",))
     deadline = time.monotonic() + 60
     while not list(Path("outputs").glob("*/*/checkpoints/last")) and time.monotonic() < deadline:
