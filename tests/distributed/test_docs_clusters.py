@@ -15,13 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, free_port
+from free_ports import free_port
 
 from dltrain.cli import parse
 from dltrain.options import Options
 from dltrain.sweeps.launchers import submitit_clusters
 from dltrain.sweeps.plan import planned
 
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8")
 COMMANDS = [
     line
