@@ -126,6 +126,9 @@ class Nowhere(Meeting):
     def leave(self) -> None:
         """Do nothing."""
 
+    def answer(self, requests: list[LaneRequest]) -> None:
+        """Do nothing: no run asks for anything here."""
+
 
 class Joined:
     """Makes the steps of a run as part of its lane's, or by itself where that is impossible."""

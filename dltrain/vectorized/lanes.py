@@ -7,6 +7,7 @@ of its lane wait, the last one to ask computes what they asked for, and all cont
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -57,7 +58,7 @@ class LaneRequest:
         return not isinstance(self.batch, Tensor)
 
 
-class Meeting:
+class Meeting(ABC):
     """A place where so many runs meet, `size`, and where the last one to come acts for all."""
 
     def __init__(self, size: int) -> None:
@@ -99,9 +100,9 @@ class Meeting:
             for request in requests:
                 request.undone.release()
 
+    @abstractmethod
     def answer(self, requests: list[LaneRequest]) -> None:
         """Set the answers of requests."""
-        raise NotImplementedError
 
 
 class Lane(Meeting):

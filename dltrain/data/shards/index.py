@@ -216,7 +216,7 @@ def contradiction_in(block: Samples, index: Index, sizes: NDArray[np.uint64]) ->
     if int(block["shard"].max()) >= len(index.shards):
         return "a sample is in a shard that is not listed"
     if int(block["target"].min()) < 0 or int(block["target"].max()) >= len(index.class_names):
-        return f"a sample is of a class that is none of the {len(index.class_names)}"
+        return f"a sample's class number is not one of the {len(index.class_names)} of the index"
     ends = block["offset"] + block["length"]
     if bool((ends > sizes[block["shard"]]).any()):
         return "a sample ends after the end of its shard"

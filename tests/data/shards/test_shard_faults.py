@@ -107,7 +107,7 @@ PACKED_FAULTS: dict[str, tuple[Callable[[], Any], str]] = {
     "no shards in the index": (lambda: header(shards=[])(), "contradicts .* there are no samples"),
     "unknown format": (header(format="other"), "is not a valid index .*its format is other 1"),
     "key missing": (header(shards=[{"name": "x"}]), "is not a valid index of shards"),
-    "class missing": (header(class_names=["cat"]), "of a class that is none of the 1"),
+    "class missing": (header(class_names=["cat"]), "class number is not one of the 1 of the index"),
     "counts wrong": (header(samples={"train": 1}), "1 samples are announced"),
     "samples damaged": (
         lambda: changed(Path("packed", SAMPLES), lambda c: c.__setitem__(-1, c[-1] ^ 1)),
