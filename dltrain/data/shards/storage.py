@@ -150,8 +150,8 @@ def file_system(url: str) -> tuple[Any, str]:
         raise InputError(f"{url}: shards at a URL need fsspec: {INSTALL}") from e
     try:
         system, path = fsspec.core.url_to_fs(url)
-    except ImportError as e:
-        raise InputError(f"{url}: {e}") from e
+    except ImportError as e:  # the message names the library of the file system
+        raise InputError(f"{url}: {e}; pip install it (http needs {INSTALL})") from e
     except ValueError as e:
         raise InputError(f"dataset.path={url}: {e}") from e
     return system, str(path)
