@@ -87,7 +87,31 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         return normalized_by_all(self, x) if self.training else super().forward(x)
 
 
-SYNCED = {nn.BatchNorm1d: SyncedBatchNorm1d, nn.BatchNorm2d: SyncedBatchNorm2d}
+class SyncedBatchNorm3d(nn.BatchNorm3d):
+    """Batch norm of volumes, over all processes in training."""
+
+    feed: DividingFeed
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x (B, C, D, H, W), normalized."""
+        return normalized_by_all(self, x) if self.training else super().forward(x)
+
+
+SYNCED = {
+    nn.BatchNorm1d: SyncedBatchNorm1d,
+    nn.BatchNorm2d: SyncedBatchNorm2d,
+    nn.BatchNorm3d: SyncedBatchNorm3d,
+}
+
+
+def not_synchronized(network: nn.Module) -> list[str]:
+    """Return the names of the batch norms that `synchronize` leaves as they are."""
+    others = []
+    for name, module in network.named_modules():
+        is_batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if is_batch_norm and type(module) not in SYNCED:
+            others.append(name)
+    return others
 
 
 def synchronize(network: nn.Module, feed: DividingFeed) -> None:

@@ -32,6 +32,7 @@ class Followers:
         self.store = dist.TCPStore(HOST, 0, None, True, START_TIME, wait_for_workers=False)
         self.processes: list[subprocess.Popen[bytes]] = []
         self.messages: list[IO[bytes]] = []
+        self.failed_code = 0  # the exit code of the process that `failure` describes
         for rank in range(1, size):
             self._start(rank, size)
 
@@ -72,6 +73,7 @@ class Followers:
         while True:
             for rank, process in enumerate(self.processes, 1):
                 if process.poll() is not None:
+                    self.failed_code = process.returncode
                     return self._described(rank, process.returncode)
             if time.monotonic() >= end:
                 return ""

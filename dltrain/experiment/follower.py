@@ -22,6 +22,7 @@ from dltrain.experiment.processes import FollowerJob, attach, is_of_others
 from dltrain.options import Options
 from dltrain.step_runner import MemoryGuard
 from dltrain.types.rows import Share
+from dltrain.user_code import user_errors_explained
 
 
 def follow_torchrun(options: Options) -> None:
@@ -49,7 +50,8 @@ def main() -> None:
     share = Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     group = Processes.meet(default_device(), leader_store(share.rank), share)
     try:
-        train(group.share_object(), group)
+        with user_errors_explained():
+            train(group.share_object(), group)
     except DltrainError as e:
         print(e, file=sys.stderr)
         sys.exit(e.exit_code)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from dltrain import rng
-from dltrain.distributed.batch_norm import synchronize
+from dltrain.distributed.batch_norm import not_synchronized, synchronize
 from dltrain.distributed.environment import launched_size
 from dltrain.distributed.evaluating import evaluations_of
 from dltrain.distributed.feeding import DividingFeed
@@ -27,12 +27,14 @@ from dltrain.distributed.orders import LEAVE, Lead
 from dltrain.distributed.processes import Order, Processes
 from dltrain.distributed.stepping import DividedStepRunner, nothing
 from dltrain.engine import Engine, Resume
-from dltrain.errors import ConfigError, DltrainError
+from dltrain.errors import ConfigError, DltrainError, InputError, UsageError
 from dltrain.experiment.experiment import Experiment
 from dltrain.optim import Params, Reduction
 from dltrain.types.rows import Share
 
 log = logging.getLogger("dltrain")
+# errors of another process that this one raises again, by its exit code
+ERRORS: dict[int, type[DltrainError]] = {2: UsageError, 3: InputError}
 
 
 @dataclass
@@ -115,6 +117,13 @@ def require_divisible(experiment: Experiment) -> None:
     if experiment.config["debug"] == "profile":
         why = "a profile is of one process; set device.processes=1"
         problems.append(("debug=profile", why))
+    others = not_synchronized(experiment.task) if experiment.device.sync_batch_norm else []
+    if others:
+        why = (
+            f"{others[0]} is a batch norm of another class than torch's own BatchNorm1d to 3d, "
+            "which would use the rows of one process; set device.sync_batch_norm=false"
+        )
+        problems.append(("device.sync_batch_norm=true", why))
     if problems:
         raise ConfigError(problems)
 
@@ -192,7 +201,12 @@ class Others:
             reason = "" if self.group is None else self.reason(e)
             if not reason:
                 raise
-            raise DltrainError(reason) from e
+            raise self.error(reason) from e
+
+    def error(self, reason: str) -> DltrainError:
+        """Return the error to raise, with the exit code of the process that has failed."""
+        code = 0 if self.followers is None else self.followers.failed_code
+        return ERRORS.get(code, DltrainError)(reason)
 
     def reason(self, error: RuntimeError) -> str:
         """Return what happened to another process; "" if the error is not of another one."""
