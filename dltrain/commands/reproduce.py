@@ -17,7 +17,10 @@ from dltrain.runs.reproduction.retraining import Retraining
 
 log = logging.getLogger("dltrain")
 DEFAULT_TOLERANCE = 0.02  # relative, on another machine or with other versions
-ALLOWED = ("paths.", "device", "plugins", "dataset.path", "dataset.source.path", "init.from")
+ALLOWED = (
+    *("paths.", "device", "plugins", "dataset.path", "dataset.source.path", "init.from"),
+    *("task.teachers", "task.runs"),
+)
 MAX_VALUE_CHARS = 40
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from dltrain.types import Ge, Interval, Lt, Often, PositiveFloat, PositiveInt
+from dltrain.types import Fraction, Ge, Interval, Lt, Often, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,22 @@ class Checkpoints:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """Fine-tuning by products of two small matrices (`dltrain.weights.lora`).
+
+    `rank` None trains the network itself. The product is multiplied by `alpha` / rank; None means
+    alpha = rank. `dropout` is that of its inputs. `targets` are the layers that get a product, by
+    default every linear layer; `train` are parameters that are trained as well.
+    """
+
+    rank: PositiveInt | None = None
+    alpha: PositiveFloat | None = None
+    dropout: Fraction = 0.0
+    targets: list[str | int] = field(default_factory=list)
+    train: list[str | int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Settings:
     """The top level of a configuration, beside the groups."""
 
@@ -44,6 +60,7 @@ class Settings:
     freeze: list[str | int] = field(default_factory=list)
     unfreeze_epoch: PositiveInt | None = None
     lr_factors: dict[str, PositiveFloat] = field(default_factory=dict)
+    lora: Lora = field(default_factory=Lora)
     debug: Literal["smoke", "overfit", "profile"] | None = None
     resume: Literal["auto"] | None = None
 

@@ -28,6 +28,9 @@ class DataSource(Protocol):
     def select(self, data: Data) -> Data:
         """Return the data that the task gets."""
 
+    def described(self, data: Data) -> dict[str, Any]:
+        """Return the description of the configured `data`, or of that of the earlier run."""
+
 
 @dataclass(frozen=True)
 class ConfiguredData:
@@ -39,6 +42,10 @@ class ConfiguredData:
     def select(self, data: Data) -> Data:
         """Return the data itself."""
         return data
+
+    def described(self, data: Data) -> dict[str, Any]:
+        """Return what the data describes of itself, which may read it."""
+        return data.description()
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,10 @@ class RestoredData:
         """Return the data itself."""
         return data
 
+    def described(self, data: Data) -> dict[str, Any]:
+        """Return the description of the run's training data."""
+        return self.description or {}
+
 
 @dataclass(frozen=True)
 class ContinuedData:
@@ -72,6 +83,10 @@ class ContinuedData:
         """Return the data itself."""
         return data
 
+    def described(self, data: Data) -> dict[str, Any]:
+        """Return the description of the run's training data, or of the data that replaced it."""
+        return self.description or data.description()
+
 
 @dataclass(frozen=True)
 class FakeData:
@@ -87,6 +102,10 @@ class FakeData:
     def select(self, data: Data) -> Data:
         """Return fakes in the data's place."""
         return data.fake()
+
+    def described(self, data: Data) -> dict[str, Any]:
+        """Return the description of the run's training data."""
+        return self.description or {}
 
 
 def configured_data(config: dict[str, Any], settings: dict[str, Any]) -> Data:

@@ -19,6 +19,7 @@ from dltrain.data.repeated import Repeated
 from dltrain.device import Device, most_flops
 from dltrain.engine import Callback, Task
 from dltrain.errors import ConfigError
+from dltrain.experiment.adapting import adapt, require_known_tokens
 from dltrain.experiment.data import (
     ConfiguredData,
     ContinuedData,
@@ -29,6 +30,13 @@ from dltrain.experiment.data import (
     configured_data,
     require_model_for_categories,
     require_valid_preprocessing,
+)
+from dltrain.experiment.finished_runs import (
+    FakeRuns,
+    RunOpener,
+    RunsSource,
+    configured_runs,
+    runs_when_needed,
 )
 from dltrain.experiment.freezing import freeze
 from dltrain.experiment.instantiate import instantiate
@@ -60,11 +68,18 @@ class Experiment:
     `debug=overfit` trains on one batch, without regularization.
     """
 
-    def __init__(self, config: dict[str, Any], data: DataSource, weights: WeightSource) -> None:
+    def __init__(
+        self,
+        config: dict[str, Any],
+        data: DataSource,
+        weights: WeightSource,
+        runs: RunsSource,
+    ) -> None:
         self.config = config
         self.plugins: list[str] = config["plugins"]
         self.data_source: DataSource = data
         self.weight_source: WeightSource = weights
+        self.runs_source: RunsSource = runs
         rng.seed_all(config["seed"])
         self.device: Device = instantiate(config["device"], "device", {}, self.plugins)
         self.device.set_up()
@@ -72,12 +87,14 @@ class Experiment:
     @classmethod
     def to_train(cls, config: dict[str, Any]) -> Experiment:
         """Return the experiment of a new run."""
-        return cls(config, ConfiguredData(), configured_weights(config))
+        runs = configured_runs(config)
+        return cls(config, ConfiguredData(), configured_weights(config), runs)
 
     @classmethod
     def with_data_of(cls, other: Experiment, config: dict[str, Any]) -> Experiment:
         """Return the experiment of a new run on the data that `other` has loaded."""
-        experiment = cls(config, other.data_source, configured_weights(config))
+        runs = configured_runs(config)
+        experiment = cls(config, other.data_source, configured_weights(config), runs)
         experiment.configured_data = other.configured_data
         experiment.selected_data = other.selected_data
         return experiment
@@ -90,7 +107,7 @@ class Experiment:
 
         `description` describes data whose spec is not known before it is read.
         """
-        return cls(config, FakeData(description), FreshWeights())
+        return cls(config, FakeData(description), FreshWeights(), FakeRuns)
 
     @classmethod
     def to_resume(cls, config: dict[str, Any], description: dict[str, Any] | None) -> Experiment:
@@ -98,12 +115,14 @@ class Experiment:
 
         `description` describes its data. A checkpoint is expected to be loaded into its task.
         """
-        return cls(config, ContinuedData(description), CheckpointWeights())
+        runs = configured_runs(config)
+        return cls(config, ContinuedData(description), CheckpointWeights(), runs)
 
     @classmethod
     def to_restart(cls, config: dict[str, Any], description: dict[str, Any] | None) -> Experiment:
         """Return the experiment of a run that ended before its first checkpoint."""
-        return cls(config, ContinuedData(description), configured_weights(config))
+        runs = configured_runs(config)
+        return cls(config, ContinuedData(description), configured_weights(config), runs)
 
     @classmethod
     def to_evaluate(cls, config: dict[str, Any], description: dict[str, Any] | None) -> Experiment:
@@ -111,7 +130,8 @@ class Experiment:
 
         A checkpoint is expected to be loaded into its task.
         """
-        return cls(config, RestoredData(description), CheckpointWeights())
+        runs = runs_when_needed(config)
+        return cls(config, RestoredData(description), CheckpointWeights(), runs)
 
     @classmethod
     def to_predict(cls, config: dict[str, Any], description: dict[str, Any] | None) -> Experiment:
@@ -119,7 +139,8 @@ class Experiment:
 
         A checkpoint is expected to be loaded into its task. `configured_data` reads new inputs.
         """
-        return cls(config, FakeData(description), CheckpointWeights())
+        runs = runs_when_needed(config)
+        return cls(config, FakeData(description), CheckpointWeights(), runs)
 
     def build(self) -> Experiment:
         """Build every part now, so that an error in any of them is raised here; return self."""
@@ -186,6 +207,10 @@ class Experiment:
             self.initial_weights.standardize(data)
         return Repeated(data) if self.config["debug"] == "overfit" else data
 
+    def described(self) -> dict[str, Any]:
+        """Return the description of the data, or of the data of the earlier run; may read it."""
+        return self.data_source.described(self.configured_data)
+
     @cached_property
     def model(self) -> nn.Module:
         """The initialized model. Weights of a run or published ones are loaded into the task."""
@@ -201,6 +226,7 @@ class Experiment:
         if embedding is not None:
             token_embedding(model, data).weight.requires_grad_(not embedding.get("frozen"))
             self.weight_source.load_word_vectors(self.config, model, data)
+        adapt(self.config, model)
         return model
 
     @cached_property
@@ -212,6 +238,11 @@ class Experiment:
     def freezing(self) -> Freezing:
         """The layers of the model that are frozen."""
         return freeze(self.config, self.model, self.trainer)
+
+    @cached_property
+    def finished_runs(self) -> RunOpener:
+        """The finished runs whose networks the task uses."""
+        return self.runs_source(self)
 
     @cached_property
     def loss(self) -> nn.Module:
@@ -234,10 +265,12 @@ class Experiment:
     @cached_property
     def task(self) -> Task:
         """The task on the device, with its initial weights."""
+        self.config = self.finished_runs.resolve(self.config)
         task = self._build_task()
         self.weight_source.fit_to_data(self.model, self.data)
         self.optim_factory.direction = watched_direction(task, self.config, self.trainer)
         if self.initial_weights is not None:
+            require_known_tokens(self.config, self.initial_weights, self.data, self.described)
             self.initial_weights.load_into(task)
         self._require_divisible_batches()
         samples = batch_size(self.config, self.configured_data)
@@ -257,6 +290,7 @@ class Experiment:
             "watch": watched_metric(self.config, self.trainer),
             "optim": self.optim_factory,
             "epochs": self.trainer.epochs or UNLIMITED_EPOCHS,
+            "finished_runs": self.finished_runs,
         }
         if self.trainer.mode:
             available["mode"] = self.trainer.mode

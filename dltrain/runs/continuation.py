@@ -36,9 +36,9 @@ from dltrain.runs.replan import Replanned, replan
 from dltrain.runs.resume import fork_run, newest_state, prepare_folder
 from dltrain.shell import shell_word
 from dltrain.types import Data
+from dltrain.weights.initial import VOCABULARIES
 
 log = logging.getLogger("dltrain")
-VOCABULARIES = ("tokenizer", "target_tokenizer", "words")  # keys of a data set's description
 EXTENDING = {"trainer.epochs", "trainer.steps", "trainer.stage_steps", "trainer.max_seconds"}
 
 

@@ -14,11 +14,13 @@ import yaml
 from dltrain import __version__
 from dltrain.config.compose import Composed
 from dltrain.experiment.experiment import Experiment
+from dltrain.experiment.finished_runs import run_settings
 from dltrain.experiment.weight_source import runs_of_weights
 from dltrain.machine import environment, machine
 from dltrain.options import Options
 from dltrain.runs.description import split_large_values
 from dltrain.runs.folder import CONFIG, MANIFEST, as_json
+from dltrain.runs.initial_runs import KEY as INITIAL_RUNS
 from dltrain.weights.freezing import trainable_count
 
 GIT_TIMEOUT_SECONDS = 5
@@ -71,11 +73,14 @@ def manifest(experiment: Experiment, composed: Composed, options: Options) -> di
 
 
 def initial_weights(experiment: Experiment) -> dict[str, Any]:
-    """Return the runs whose weights a run begins with, by key, and a hash of initial weights."""
-    runs = {key: str(path) for key, path in runs_of_weights(experiment.config).items()}
+    """Return the runs whose weights or networks a run uses, by key, and a hash of its weights."""
+    config = experiment.config
+    runs: dict[str, Any] = {key: str(path) for key, path in runs_of_weights(config).items()}
+    if config["debug"] != "smoke":
+        runs |= {key: list(map(str, folders)) for key, folders in run_settings(config).items()}
     entries: dict[str, Any] = {}
     if runs:
-        entries["initial_runs"] = runs
+        entries[INITIAL_RUNS] = runs
     if experiment.initial_weights is not None:
         entries["initial_weights"] = experiment.initial_weights.digest()
     return entries

@@ -31,6 +31,7 @@ from dltrain.runs import checkpoint
 from dltrain.runs.checkpoint import Store
 from dltrain.runs.find import find
 from dltrain.runs.folder import CHECKPOINTS, CONFIG, RunFolder
+from dltrain.runs.initial_runs import with_initial_runs
 from dltrain.types import CountsUnknownTokens, Data, RendersEpisodes
 from dltrain.user_code import location_of_user_code
 
@@ -74,12 +75,14 @@ def find_run(options: Options) -> tuple[RunFolder, list[str]]:
 def saved_configuration(run: RunFolder, overrides: list[str]) -> Composed:
     """Return the run's saved configuration with `overrides` over it.
 
-    A saved configuration is data: its plugins count only if the command line names them again.
+    A saved configuration is data: its plugins count only if the command line names them again. The
+    runs that it names are those that the names meant when the run began.
     """
     saved = read_mapping(run.folder / CONFIG, InputError)
     if not saved:
         raise InputError(f"{run.folder / CONFIG} is not a configuration: it is empty")
-    return compose_over({**with_current_names(saved), "plugins": []}, overrides)
+    current = with_initial_runs(with_current_names(saved), run)
+    return compose_over({**current, "plugins": []}, overrides)
 
 
 def load_trained(run: RunFolder, pointer: str) -> tuple[Path, Resume]:
@@ -175,7 +178,7 @@ class TrainedRun:
     """A run with the weights of a checkpoint, ready to predict; its training data is not read.
 
     `reader` is the run's data set, which encodes inputs as the run was trained on them. `model` is
-    the network of the task.
+    the network of the task, and `config` the run's configuration.
     """
 
     run: RunFolder
@@ -185,6 +188,7 @@ class TrainedRun:
     seed: int
     model: nn.Module
     device: Device
+    config: dict[str, Any]
 
     def keep_for_prediction(self) -> None:
         """Use the averaged weights for good, and drop what only training needs.
@@ -198,26 +202,33 @@ class TrainedRun:
         engine.task.eval()
 
 
-def open_trained(run: RunFolder, overrides: list[str], pointer: str) -> TrainedRun:
+def open_trained(
+    run: RunFolder, overrides: list[str], pointer: str, device: dict[str, Any] | None = None
+) -> TrainedRun:
     """Load the checkpoint of `run` that `pointer` (best or last) means.
 
     The training data need not be there: its means and vocabulary lie in the run's manifest.
+    `device` are settings of another device than the run's own.
     """
     composed = saved_configuration(run, overrides)
     check.raise_all(composed)
     folder, where = load_trained(run, pointer)
     description = run.description()
     require_known_data(run, composed.config, description)
-    experiment = Experiment.to_predict(composed.config, description)
+    config = composed.config
+    if device is not None:
+        config = {**config, "device": device}
+    experiment = Experiment.to_predict(config, description)
     engine = position(experiment, where)
     return TrainedRun(
         run,
         folder,
         engine,
         experiment.configured_data,
-        composed.config["seed"],
+        config["seed"],
         experiment.model,
         experiment.device,
+        config,
     )
 
 

@@ -68,7 +68,7 @@ class Supervised:
 
     def _stage(self, name: str, epochs: int, train: DataSplit, held_out: DataSplit | None) -> Stage:
         optim = self.optim(self.model, epochs * len(train))
-        batch_loss = self._batch_loss()
+        batch_loss = self.batch_loss()
         output_check = OutputCheck(self.model, self.loss, self.expected)
 
         def step(batch: tuple[Tensor, Tensor]) -> Metrics:
@@ -95,7 +95,7 @@ class Supervised:
             combines_scores=self.combines_scores,
         )
 
-    def _batch_loss(self) -> Callable[[Any, Tensor], tuple[Tensor, Tensor | int]]:
+    def batch_loss(self) -> Callable[[Any, Tensor], tuple[Tensor, Tensor | int]]:
         """Return the function of outputs and targets that gives a batch's loss and its weight."""
         loss = self.loss
         if isinstance(self.model, AuxiliaryHeads) and self.model.auxiliary_heads():

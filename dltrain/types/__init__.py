@@ -104,6 +104,7 @@ from dltrain.types.ranges import (
     PositiveInt,
     Probability,
 )
+from dltrain.types.trained import FinishedRuns, TrainedNetwork
 
 __all__ = [
     "BEGIN",
@@ -134,6 +135,7 @@ __all__ = [
     "EnvironmentBatch",
     "Explains",
     "ExportsArrow",
+    "FinishedRuns",
     "FollowsSamples",
     "Fraction",
     "Ge",
@@ -191,6 +193,7 @@ __all__ = [
     "StepDecoder",
     "Table",
     "Text",
+    "TrainedNetwork",
     "Transform",
     "flatten",
     "shortened",

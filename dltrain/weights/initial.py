@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,8 +17,10 @@ from dltrain.runs.checkpoint import Store
 from dltrain.runs.checkpoint import load as load_checkpoint
 from dltrain.runs.folder import CHECKPOINTS, RunFolder
 from dltrain.types import Standardizes
+from dltrain.weights.lora import merged_weights
 
 log = logging.getLogger("dltrain")
+VOCABULARIES = ("tokenizer", "target_tokenizer", "words")  # keys of a data set's description
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class InitialWeights:
 
     `key` is the setting that asks for them, `source` where they are from and `owner` a name for
     that. `mean` and `std` are those of each channel of the images that they were trained on, in
-    0..255; empty if they are not known.
+    0..255; empty if they are not known. `vocabularies` are those of the texts that they were
+    trained on, by their names in a description.
     """
 
     key: str
@@ -36,6 +39,7 @@ class InitialWeights:
     weights: Mapping[str, Tensor]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    vocabularies: Mapping[str, Any] = field(default_factory=dict)
 
     def standardize(self, data: Standardizes) -> None:
         """Let `data` standardize its inputs as the weights require, if it has as many channels."""
@@ -87,12 +91,15 @@ class InitialWeights:
 
 
 def weights_of_run(run: RunFolder) -> InitialWeights:
-    """Return the weights of a trained run; InputError if it has no checkpoint."""
+    """Return the weights of a trained run, those of LoRA merged; InputError without checkpoint."""
     description = run.description() or {}
     weights = trained_weights(run, "init.from")
     mean = tuple(description.get("mean") or ())
     std = tuple(description.get("std") or ())
-    return InitialWeights("init.from", str(run.folder), "the run", weights, mean, std)
+    vocabularies = {key: description[key] for key in VOCABULARIES if key in description}
+    return InitialWeights(
+        "init.from", str(run.folder), "the run", merged_weights(weights), mean, std, vocabularies
+    )
 
 
 def trained_weights(run: RunFolder, key: str) -> dict[str, Any]:

@@ -167,6 +167,10 @@ class Combinations:
         if not self.declared_by(self.config["task"]).mixes:
             why = f"{mixing[0]} mixes images, and this task would learn to make mixtures"
             self.problems.report("task", self.name_of("task"), why)
+        labels = self.config["task"].get("labels")
+        if labels is not None:
+            why = f"counts the labels of single samples, and {mixing[0]} mixes them"
+            self.problems.report("task.labels", labels, why)
 
     def choices_that_mix(self) -> list[str]:
         """Return the choices that mix samples, and their targets with them."""

@@ -19,6 +19,8 @@ class Declared:
         mixes: True for a task that can train on mixed samples.
         soft_targets: True for a loss whose targets may be class probabilities.
         needs_end: True for a schedule or regularizer that needs a known number of updates.
+        run_keys: The settings of a task that name finished runs.
+        training_only: True for a transform that leaves evaluation and prediction alone.
         mixes_targets: True for a regularizer or transform that mixes samples and their targets.
     """
 
@@ -27,6 +29,8 @@ class Declared:
     soft_targets: bool = True
     needs_end: bool = False
     mixes_targets: bool = False
+    run_keys: tuple[str, ...] = ()
+    training_only: bool = False
 
 
 def declared(target: Any) -> Declared:

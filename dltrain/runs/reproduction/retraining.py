@@ -21,6 +21,7 @@ from dltrain.options import Options
 from dltrain.runs.continuation import continue_run
 from dltrain.runs.folder import FINISHED, MANIFEST, RESULTS, RunFolder
 from dltrain.runs.initial_files import initial_files, manifest
+from dltrain.runs.initial_runs import KEY, existing_runs, set_key
 from dltrain.runs.log_file import buffered_records
 from dltrain.runs.reproduction.conditions import Conditions, compared_conditions
 from dltrain.runs.reproduction.history import TrainingPart, history, overrides_between
@@ -155,28 +156,10 @@ def runtime_configuration(composed: Composed, then: Mapping[str, Any]) -> dict[s
     threads = then.get("threads")
     if config["device"].get("threads") == "auto" and isinstance(threads, int):
         config["device"] = {**config["device"], "threads": threads}
-    for key, folder in then.get("initial_runs", {}).items():
+    for key, folder in then.get(KEY, {}).items():
         if key not in composed.typed:
-            set_key(config, key.split("."), existing_run(key, folder))
+            set_key(config, key.split("."), existing_runs(key, folder))
     return config
-
-
-def set_key(config: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Set a dotted key of a configuration, whose nodes on the way are copied."""
-    for name in path[:-1]:
-        config[name] = dict(config[name])
-        config = config[name]
-    config[path[-1]] = value
-
-
-def existing_run(key: str, folder: str) -> str:
-    """Return the folder of the run whose weights a run began with; InputError if it is gone."""
-    if not Path(folder).is_dir():
-        raise InputError(
-            f"the run began with the weights of {folder}, which is not there; {key}=RUN names "
-            "where that run is now"
-        )
-    return folder
 
 
 def require_no_time_limit(run: RunFolder, parts: Sequence[TrainingPart]) -> None:

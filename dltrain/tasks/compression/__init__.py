@@ -1,0 +1,1 @@
+"""Tasks that make networks smaller and faster."""
