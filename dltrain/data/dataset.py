@@ -155,6 +155,23 @@ class Dataset(ABC, Generic[ContentT, LearnedT, SplitT]):
             rows = map(int, samples.order(0))
         yield from map(self.row_names(part), rows)
 
+    def ordered_split(self, part: Part) -> SplitT:
+        """Return a split in the stored order, as evaluation sees it: without augmentation."""
+        return self.make_split(part, self.eval_batch_size, None)
+
+    def ordered_batches(self, part: Part) -> Iterator[Any]:
+        """Yield the batches of `ordered_split`: every sample of a split once."""
+        yield from self.ordered_split(part).epoch(0)
+
+    def ordered_names(self, part: Part) -> Callable[[int], str]:
+        """Return the function that names the sample at a position of `ordered_batches`."""
+        split = self.ordered_split(part)
+        name = self.row_names(part)
+        if not isinstance(split, OrdersSamples):
+            return name
+        order = split.order(0)
+        return lambda position: name(int(order[position]))
+
     def to(self, device: torch.device) -> None:
         """Keep the data on `device`; to be called before it is read."""
         self.device = device

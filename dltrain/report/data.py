@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from dltrain.errors import first_names
+from dltrain.report.lint.findings import finding_table
+from dltrain.report.lint.lint import lint
 from dltrain.report.splits import empty_splits
 from dltrain.report.text import table
 from dltrain.types import (
@@ -52,7 +54,15 @@ def report_data(data: Data, settings: Mapping[str, Any]) -> dict[str, Any]:
         tables = [sample_counts(splits), *class_counts(data, splits)]
         if isinstance(data, Inspects):
             tables += data.inspect()
-    return {**print_tables(tables), **messages}
+        findings = lint(data)
+        for finding in findings:
+            log.warning(finding.message)
+    shown = finding_table(findings)
+    if shown.rows:
+        tables.append(shown)
+    content = print_tables(tables)
+    content["lint"] = as_mappings(finding_table(findings, max_examples=None))
+    return {**content, **messages}
 
 
 def report_spec_files(data: Data) -> dict[str, Rows]:
@@ -79,8 +89,13 @@ def print_tables(tables: Iterable[ReportTable]) -> dict[str, Rows]:
     by_name: dict[str, Rows] = {}
     for one in tables:
         log.info(as_text(one))
-        by_name[one.name] = [dict(zip(one.columns, row, strict=True)) for row in one.rows]
+        by_name[one.name] = as_mappings(one)
     return by_name
+
+
+def as_mappings(content: ReportTable) -> Rows:
+    """Return the rows of a table for --json."""
+    return [dict(zip(content.columns, row, strict=True)) for row in content.rows]
 
 
 @contextmanager

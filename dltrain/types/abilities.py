@@ -159,6 +159,25 @@ class NamesSamples(Protocol):
 
 
 @runtime_checkable
+class ReadsInOrder(Protocol):
+    """Data whose splits can be read in the stored order, without augmentation."""
+
+    def ordered_batches(self, part: Literal["train", "val", "test"]) -> Iterator[Any]:
+        """Yield the batches of a split: every sample once, as evaluation would see it."""
+
+    def ordered_names(self, part: Literal["train", "val", "test"]) -> Callable[[int], str]:
+        """Return the function that names the sample at a position of `ordered_batches`."""
+
+
+@runtime_checkable
+class HasColumns(Protocol):
+    """Data whose inputs come from the columns of a table."""
+
+    def input_columns(self) -> Mapping[str, slice]:
+        """Return the inputs that each column became: one, or one for each value of a category."""
+
+
+@runtime_checkable
 class OrdersSamples(Protocol):
     """A split that knows which stored sample comes where in an epoch."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -165,6 +166,19 @@ class Encoder:
             else:
                 names += [f"{c.name}={text}" for text in ("other", *c.texts)]
         return tuple(names)
+
+    @property
+    def columns(self) -> dict[str, slice]:
+        """The inputs that each column became: one, or one for each value of a category."""
+        widths = dict.fromkeys([c.name for c in self.numbers], 1)
+        widths |= dict.fromkeys([f"{name} is missing" for name in self.indicators], 1)
+        for c in self.categories:
+            widths[c.name] = 1 if self.embed else c.num_codes
+        ends = itertools.accumulate(widths.values())
+        return {
+            name: slice(end - width, end)
+            for (name, width), end in zip(widths.items(), ends, strict=True)
+        }
 
     @property
     def indicators(self) -> list[str]:

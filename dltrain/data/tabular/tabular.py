@@ -449,6 +449,10 @@ class Tabular(Dataset[EncodedTable, LearnedTable, Split]):
         balanced = self.balance == "sampler" and bool(spec.class_names)
         return Split(*self.tensors, rows[part], spec, batch_size, seed, balanced=balanced)
 
+    def input_columns(self) -> dict[str, slice]:
+        """Return the inputs that each column became."""
+        return self.encoder.columns
+
     def row_names(self, part: Part) -> Callable[[int], str]:
         """Return the function that names a row by its place, as in letters.csv:12."""
         return self.stored.place

@@ -1,0 +1,1 @@
+"""Data lint: faults of a data set that training would not notice."""
