@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from dltrain.report.lint.classes import class_findings
 from dltrain.report.lint.columns import constant_columns, drift, leaking_columns
@@ -12,7 +13,7 @@ from dltrain.report.lint.near_duplicates import near_duplicates
 from dltrain.report.lint.samples import SplitSamples, collected
 from dltrain.types import Data, HasColumns, ReadsInOrder, Spec
 
-PARTS = ("train", "val", "test")
+PARTS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 
 
 def lint(data: Data) -> list[Finding]:

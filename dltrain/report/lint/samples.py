@@ -98,8 +98,8 @@ def features_of(inputs: Tensor, spec: Spec, columns: Mapping[str, slice]) -> Ten
     if spec.is_image:
         values = inputs.float().flatten(2)
         return torch.cat([values.mean(2), values.std(2, correction=0)], dim=1)
-    values = [column_values(inputs[:, places]) for places in columns.values()]
-    return torch.stack(values, dim=1).float()
+    numbers = [column_values(inputs[:, places]) for places in columns.values()]
+    return torch.stack(numbers, dim=1).float()
 
 
 def column_values(inputs: Tensor) -> Tensor:
@@ -110,8 +110,8 @@ def column_values(inputs: Tensor) -> Tensor:
 def thumbs_of(images: Tensor) -> Tensor:
     """Return small gray pictures (B, P) of images (B, C, H, W), each of mean 0 and norm 1."""
     gray = images.float().mean(1, keepdim=True)
-    size = [min(THUMB_PIXELS, side) for side in gray.shape[2:]]
-    return normalized(F.adaptive_avg_pool2d(gray, size).flatten(1)).half()
+    height, width = (min(THUMB_PIXELS, side) for side in gray.shape[2:])
+    return normalized(F.adaptive_avg_pool2d(gray, (height, width)).flatten(1)).half()
 
 
 def normalized(pictures: Tensor) -> Tensor:
