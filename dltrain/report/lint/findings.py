@@ -1,4 +1,4 @@
-"""What lint finds: a message, and the samples or columns that it is about."""
+"""A finding of lint: a message, and the samples or columns that it is about."""
 
 from __future__ import annotations
 
