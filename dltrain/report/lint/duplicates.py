@@ -18,7 +18,7 @@ ACROSS = (
 
 
 @dataclass(frozen=True)
-class Place:
+class SamplePlace:
     """The position of a sample in a split."""
 
     split: SplitSamples
@@ -34,13 +34,13 @@ class Place:
         return f"{self.split.part}: {self.name}"
 
 
-def groups_of_equals(splits: Sequence[SplitSamples]) -> list[list[Place]]:
+def groups_of_equals(splits: Sequence[SplitSamples]) -> list[list[SamplePlace]]:
     """Return the samples of equal content, in groups of two and more."""
-    first: dict[bytes, Place] = {}
-    groups: dict[bytes, list[Place]] = {}
+    first: dict[bytes, SamplePlace] = {}
+    groups: dict[bytes, list[SamplePlace]] = {}
     for split in splits:
         for position, digest in enumerate(split.digests):
-            place = Place(split, position)
+            place = SamplePlace(split, position)
             if digest in groups:
                 groups[digest].append(place)
             elif digest in first:
@@ -62,11 +62,11 @@ def duplicates(
     ]
 
 
-def across_splits(groups: Iterable[Sequence[Place]], noun: str) -> Iterator[Finding]:
+def across_splits(groups: Iterable[Sequence[SamplePlace]], noun: str) -> Iterator[Finding]:
     """Yield a finding for each pair of splits that share samples."""
     shared: dict[tuple[str, str], list[Example]] = defaultdict(list)
     for group in groups:
-        firsts: dict[str, Place] = {}
+        firsts: dict[str, SamplePlace] = {}
         for place in group:
             firsts.setdefault(place.split.part, place)
         for place in group:
@@ -86,11 +86,11 @@ def earlier_parts(part: str, parts: Iterable[str]) -> Iterator[str]:
             yield other
 
 
-def within_splits(groups: Iterable[Sequence[Place]], noun: str) -> Iterator[Finding]:
+def within_splits(groups: Iterable[Sequence[SamplePlace]], noun: str) -> Iterator[Finding]:
     """Yield a finding for each split that has samples more than once."""
     copies: dict[str, list[Example]] = defaultdict(list)
     for group in groups:
-        firsts: dict[str, Place] = {}
+        firsts: dict[str, SamplePlace] = {}
         for place in group:
             first = firsts.setdefault(place.split.part, place)
             if first is not place:
@@ -101,7 +101,7 @@ def within_splits(groups: Iterable[Sequence[Place]], noun: str) -> Iterator[Find
 
 
 def conflicts(
-    groups: Iterable[Sequence[Place]], noun: str, class_names: Sequence[str]
+    groups: Iterable[Sequence[SamplePlace]], noun: str, class_names: Sequence[str]
 ) -> Iterator[Finding]:
     """Yield a finding on equal samples with different targets."""
     examples = []
@@ -120,14 +120,14 @@ def conflicts(
         yield Finding("conflicting targets", message, examples)
 
 
-def same_target(one: Place, other: Place) -> bool:
+def same_target(one: SamplePlace, other: SamplePlace) -> bool:
     """Return whether two samples have the same target."""
     assert one.split.targets is not None
     assert other.split.targets is not None
     return torch.equal(one.split.targets[one.position], other.split.targets[other.position])
 
 
-def target_text(place: Place, class_names: Sequence[str]) -> str:
+def target_text(place: SamplePlace, class_names: Sequence[str]) -> str:
     """Return the class of a sample, or its numbers."""
     assert place.split.targets is not None
     target = place.split.targets[place.position]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dltrain.report.lint.duplicates import Place
+from dltrain.report.lint.duplicates import SamplePlace
 from dltrain.report.lint.findings import Example, Finding
 from dltrain.report.lint.samples import SplitSamples, normalized
 
@@ -27,7 +27,7 @@ def near_duplicates(splits: Sequence[SplitSamples]) -> list[Finding]:
     `SIMILARITY`, which does not see brightness and contrast.
     """
     with_images = [split for split in splits if split.thumbs is not None]
-    places = [Place(split, i) for split in with_images for i in range(len(split))]
+    places = [SamplePlace(split, i) for split in with_images for i in range(len(split))]
     if not 1 < len(places) <= MAX_IMAGES:
         return []
     thumbs = torch.cat([split.thumbs for split in with_images if split.thumbs is not None])
