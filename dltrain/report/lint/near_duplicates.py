@@ -78,8 +78,8 @@ def confirmed(thumbs: Tensor, pairs: Tensor) -> Iterator[tuple[int, int, float]]
     """Yield those of some pairs of rows (M, 2) whose pictures are similar, with the correlation."""
     similarities = (thumbs[pairs[:, 0]].float() * thumbs[pairs[:, 1]].float()).sum(1)
     chosen = similarities > SIMILARITY
-    found = zip(pairs[chosen].tolist(), similarities[chosen].tolist(), strict=True)
-    for (one, other), similarity in found:
+    pairs_found = zip(pairs[chosen].tolist(), similarities[chosen].tolist(), strict=True)
+    for (one, other), similarity in pairs_found:
         yield one, other, similarity
 
 
