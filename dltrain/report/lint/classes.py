@@ -39,11 +39,11 @@ def few_samples(counts: Tensor, names: Sequence[str]) -> Iterator[Finding]:
     if not rare:
         return
     examples = [Example(names[row], detail=f"{int(counts[row])} training samples") for row in rare]
-    names_text = ", ".join(names[row] for row in rare[:MAX_NAMED])
+    rare_text = ", ".join(names[row] for row in rare[:MAX_NAMED])
     if len(rare) > MAX_NAMED:
-        names_text += f" and {len(rare) - MAX_NAMED:,} more"
+        rare_text += f" and {len(rare) - MAX_NAMED:,} more"
     message = (
-        f"fewer than {FEW_SAMPLES} training samples of {names_text}: add some, or join or leave out "
+        f"fewer than {FEW_SAMPLES} training samples of {rare_text}: add some, or join or leave out "
         "classes"
     )
     yield Finding("few samples", message, examples)

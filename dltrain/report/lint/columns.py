@@ -27,10 +27,10 @@ def constant_columns(train: SplitSamples, names: Sequence[str]) -> Iterator[Find
     is_constant = (values == values[:1]).all(0)
     constant = [name for name, same in zip(names, is_constant.tolist(), strict=True) if same]
     if constant:
-        names_text = ", ".join(constant)
+        columns_text = ", ".join(constant)
         message = (
-            f"one value in all training rows of {names_text}: leave it out (dataset.ignore), or find "
-            "out why it does not change"
+            f"one value in all training rows of {columns_text}: leave it out (dataset.ignore), or "
+            "find out why it does not change"
         )
         yield Finding("constant column", message, [Example(name) for name in constant])
 
@@ -52,9 +52,9 @@ def leaking_columns(train: SplitSamples, names: Sequence[str]) -> Iterator[Findi
         if error <= LEAK_ERROR:
             examples.append(Example(name, detail=f"{1 - error:.1%} of the target explained"))
     if examples:
-        names_text = ", ".join(example.place for example in examples)
+        columns_text = ", ".join(example.place for example in examples)
         message = (
-            f"{names_text} alone predicts the target nearly without error: if it is not known when "
+            f"{columns_text} alone predicts the target nearly without error: if it is not known when "
             "predictions are made, leave it out (dataset.ignore)"
         )
         yield Finding("leaking column", message, examples)
@@ -121,10 +121,10 @@ def drift(train: SplitSamples, other: SplitSamples, names: Sequence[str]) -> Ite
             detail = f"Kolmogorov-Smirnov distance {distance:.2f}"
             examples.append(Example(name, detail=detail))
     if examples:
-        names_text = ", ".join(example.place for example in examples)
+        columns_text = ", ".join(example.place for example in examples)
         message = (
-            f"{names_text}: other values in {other.part} than in train, so scores there are of other "
-            "data than the one that is learned"
+            f"{columns_text}: other values in {other.part} than in train, so scores there are of "
+            "other data than the one that is learned"
         )
         yield Finding(f"drift in {other.part}", message, examples)
 
