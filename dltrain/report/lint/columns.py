@@ -27,9 +27,9 @@ def constant_columns(train: SplitSamples, names: Sequence[str]) -> Iterator[Find
     is_constant = (values == values[:1]).all(0)
     constant = [name for name, same in zip(names, is_constant.tolist(), strict=True) if same]
     if constant:
-        columns_text = ", ".join(constant)
+        columns = ", ".join(constant)
         message = (
-            f"one value in all training rows of {columns_text}: leave it out (dataset.ignore), or "
+            f"one value in all training rows of {columns}: leave it out (dataset.ignore), or "
             "find out why it does not change"
         )
         yield Finding("constant column", message, [Example(name) for name in constant])
@@ -52,9 +52,9 @@ def leaking_columns(train: SplitSamples, names: Sequence[str]) -> Iterator[Findi
         if error <= LEAK_ERROR:
             examples.append(Example(name, detail=f"{1 - error:.1%} of the target explained"))
     if examples:
-        columns_text = ", ".join(example.place for example in examples)
+        columns = ", ".join(example.place for example in examples)
         message = (
-            f"{columns_text} alone predicts the target nearly without error: if it is not known when "
+            f"{columns} alone predicts the target nearly without error: if it is not known when "
             "predictions are made, leave it out (dataset.ignore)"
         )
         yield Finding("leaking column", message, examples)
@@ -121,9 +121,9 @@ def drift(train: SplitSamples, other: SplitSamples, names: Sequence[str]) -> Ite
             detail = f"Kolmogorov-Smirnov distance {distance:.2f}"
             examples.append(Example(name, detail=detail))
     if examples:
-        columns_text = ", ".join(example.place for example in examples)
+        columns = ", ".join(example.place for example in examples)
         message = (
-            f"{columns_text}: other values in {other.part} than in train, so scores there are of "
+            f"{columns}: other values in {other.part} than in train, so scores there are of "
             "other data than the one that is learned"
         )
         yield Finding(f"drift in {other.part}", message, examples)
