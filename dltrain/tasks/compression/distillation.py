@@ -98,7 +98,7 @@ class Distillation(Classification):
         temperature: PositiveFloat = 4.0,
         weight: Annotated[float, Ge(0), Le(1)] = 0.9,
         labels: PositiveInt | None = None,
-        features: dict[str, str] | None = None,
+        features: dict[str | int, str | int] | None = None,
         feature_weight: NonNegative = 1.0,
         feature_sizes: tuple[PositiveInt, ...] = (),
         watch: str = "val/accuracy",
@@ -123,8 +123,9 @@ class Distillation(Classification):
             )
         self.matching: FeatureMatching | None = None
         if features and feature_weight:
-            sizes = self._teacher_sizes(features, feature_sizes)
-            self.matching = FeatureMatching(model, features, sizes, data.spec)
+            layers = {str(own): str(name) for own, name in features.items()}
+            sizes = self._teacher_sizes(layers, feature_sizes)
+            self.matching = FeatureMatching(model, layers, sizes, data.spec)
         if self.learns_from_teachers and not self.num_teachers:
             raise ValueError(
                 'there is no teacher: name finished runs, "task.teachers=[RUN]", or a network that '
