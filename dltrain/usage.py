@@ -29,6 +29,7 @@ log = logging.getLogger("dltrain")
 MAX_LISTED_CHARS = 100  # of a group's options in the help text
 MOVED_BY_SUFFIX = {  # of --out: the words that replace `predict`
     ".vec": ["export", "--format", "word2vec"],
+    ".safetensors": ["export", "--format", "safetensors"],
     ".gif": ["rollout"],
 }
 HELP = """\

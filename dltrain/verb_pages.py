@@ -137,7 +137,10 @@ VERB_PAGES = {
     "export": VerbPage(
         f"Write what was learned in a format of other programs.\n{RUN}",
         {"checkpoint=best": CHECKPOINT},
-        ("dltrain export last --format word2vec --out words.vec",),
+        (
+            "dltrain export last --format safetensors --out model.safetensors",
+            "dltrain export last --format word2vec --out words.vec",
+        ),
     ),
     "pack": VerbPage(
         "Write the images of a data set into shards of many images each, tar files in the layout\n"

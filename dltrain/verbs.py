@@ -107,8 +107,8 @@ VERBS = {
     ),
     "export": Verb(
         "dltrain.commands.export:export",
-        "export RUN --format word2vec",
-        "word vectors, for other programs",
+        "export RUN --format safetensors",
+        "weights or word vectors, for other programs",
         names=1,
     ),
     "pack": Verb(
@@ -217,10 +217,10 @@ FLAGS = {
     "--tokens": Flag("tokens", "200", ("generate",), "is the number of tokens after a text"),
     "--format": Flag(
         "format",
-        "word2vec",
+        "safetensors",
         ("export", "pack"),
         "is the format of the file, or of the shards",
-        examples=(("export", "word2vec"), ("pack", "webdataset")),
+        examples=(("export", "safetensors"), ("pack", "webdataset")),
     ),
     "--shard-size": Flag(
         "shard_size", "100MB", ("pack",), "is about how much a shard holds: KB, MB or GB"

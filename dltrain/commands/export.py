@@ -1,9 +1,9 @@
-"""`dltrain export RUN --format word2vec [--out FILE.vec]`: word vectors for other programs."""
+"""`dltrain export RUN --format safetensors|word2vec [--out FILE]`: files for other programs."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -20,10 +20,9 @@ from dltrain.runs.open import (
     open_trained,
     require_checkpoint_name,
 )
+from dltrain.weights.export import write_safetensors
 
 log = logging.getLogger("dltrain")
-FORMATS = ("word2vec",)
-FILE = "vectors.vec"  # in the run's folder
 LINES_AT_ONCE = 1000
 
 
@@ -36,23 +35,38 @@ class HasVectors(Protocol):
 
 
 def export(options: Options) -> None:
-    """Write the vectors of all words of a run in word2vec's text format."""
+    """Write what a run has learned in the format of --format."""
     run, overrides = find_run(options)
     if options.format is None:
-        raise UsageError(f"export needs a format: --format {FORMATS[0]}")
+        raise UsageError(f"export needs a format: --format {' or '.join(FORMATS)}")
     if options.format not in FORMATS:
-        raise UsageError(
-            f"--format {options.format}: expected word2vec, the only format so far; "
-            f"a checkpoint's weights are in {run.folder}/checkpoints as safetensors files"
-        )
+        raise UsageError(f"--format {options.format}: expected {' or '.join(FORMATS)}")
+    file_name, export_as = FORMATS[options.format]
     typed, overrides = take(overrides, ["checkpoint"])
     pointer = typed.get("checkpoint", "best")
     require_checkpoint_name(pointer)
-    words, vectors = word_vectors(open_trained(run, overrides, pointer))
-    out = Path(options.out or run.folder / FILE)
+    out = Path(options.out or run.folder / file_name)
+    figures = export_as(open_trained(run, overrides, pointer), out)
+    options.outcome.update({"run": str(run.folder), **figures, "out": str(out)})
+
+
+def export_weights(trained: TrainedRun, out: Path) -> dict[str, int]:
+    """Write the weights of the run's network as safetensors, by the names of the network.
+
+    Averaged weights are written if the run averages them, and products of LoRA are merged.
+    """
+    trained.keep_for_prediction()
+    count = write_safetensors(trained.model, out)
+    log.info(f"{out}: {count} tensors")
+    return {"tensors": count}
+
+
+def export_vectors(trained: TrainedRun, out: Path) -> dict[str, int]:
+    """Write the vectors of all words of the run in word2vec's text format."""
+    words, vectors = word_vectors(trained)
     write_word2vec(words, vectors, out)
     log.info(f"{out}: {len(words):,} words, {vectors.shape[1]} numbers each")
-    options.outcome.update({"run": str(run.folder), "vectors": len(words), "out": str(out)})
+    return {"vectors": len(words)}
 
 
 def word_vectors(trained: TrainedRun) -> tuple[list[str], Tensor]:
@@ -81,3 +95,10 @@ def write_word2vec(words: Sequence[str], vectors: Tensor, out: Path) -> None:
             for word, row in zip(words[first : first + LINES_AT_ONCE], rows, strict=True):
                 numbers = " ".join(f"{value:.9g}" for value in row)
                 file.write(f"{word} {numbers}\n")
+
+
+FORMATS: dict[str, tuple[str, Callable[[TrainedRun, Path], dict[str, int]]]] = {
+    "safetensors": ("model.safetensors", export_weights),
+    "word2vec": ("vectors.vec", export_vectors),
+}
+"""The file in the run's folder, and what writes it, by the name of the format."""

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -197,11 +196,3 @@ def merged_weights(state: Mapping[str, Any]) -> dict[str, Any]:
         weight = merged[f"{layer}weight"]
         merged[f"{layer}weight"] = (weight.double() + scale * (b @ a)).to(weight.dtype)
     return merged
-
-
-def without_gradient(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of a state, detached, each in memory of its own."""
-    return {
-        name: value.detach().clone(memory_format=torch.contiguous_format)
-        for name, value in state.items()
-    }

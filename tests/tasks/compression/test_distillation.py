@@ -132,7 +132,10 @@ def test_the_teacher_is_trained_first_and_then_only_predicts() -> None:
             states[engine.stage.name] = (engine.stage.epochs, snapshot(teacher.state_dict()))
 
     Engine([Ends()]).fit(task)
-    assert [(name, epochs) for name, (epochs, _) in states.items()] == [("teacher", 3), ("train", 2)]
+    assert [(name, epochs) for name, (epochs, _) in states.items()] == [
+        ("teacher", 3),
+        ("train", 2),
+    ]
     assert not any(modes)
     (_, trained), (_, last) = states["teacher"], states["train"]
     assert any(not torch.equal(before[name], value) for name, value in trained.items())
@@ -317,7 +320,9 @@ def test_resume_is_bit_identical_in_both_stages(system: str, tmp_path: Path) -> 
     for number, folder in enumerate(store.steps()[1::4]):
         state = checkpoint.load(folder)
         before = {i: end for i, end in ends.items() if i < state["index"]}
-        engine, again = trained(distilled(*overrides), tmp_path / str(number), Resume(state, before))
+        engine, again = trained(
+            distilled(*overrides), tmp_path / str(number), Resume(state, before)
+        )
         later = {s: m for s, m in history.metrics.items() if s > state["step"]}
         assert again.metrics == later, folder.name
         for name, value in whole.task.state_dict().items():
