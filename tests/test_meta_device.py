@@ -42,6 +42,7 @@ SMALLER = {  # the same layers over shorter sequences
     "transfer_ants_bees": ["init.from=null"],
     "charlm_lstm_shakespeare": ["dataset.length=8"],
     "charlm_transformer_shakespeare": ["dataset.length=8"],
+    "lora_shakespeare": ["dataset.length=8", "init.from=null"],
     "lstm_timeseries": ["dataset.window=8"],
 }
 

@@ -55,6 +55,7 @@ DATA |= dict.fromkeys(
 DATA |= {  # what these start from
     "transfer_ants_bees": ("init.from=null",),
     "bilstm_word2vec_imdb": ("model.embedding.from=null",),
+    "lora_shakespeare": ("init.from=null",),
 }
 
 
@@ -92,6 +93,7 @@ BRIEF = {
 }
 SCORES = {  # what a task scores at least
     "classification": ["test/accuracy", "test/f1", "test/auroc"],
+    "distillation": ["test/accuracy", "test/f1", "test/auroc"],
     "regression": ["test/mse", "test/r2"],
     "forecasting": ["test/mse", "test/r2", "test/relative_error"],
     "autoencoding": ["test/error"],

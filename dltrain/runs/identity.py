@@ -19,6 +19,8 @@ SURROUNDINGS = (  # keys, or their beginnings, that change no result: places, lo
 SPLIT_KEY = re.compile(  # a setting that divides the samples
     r"dataset\.(.*[._])?(val|test|split|subset|limit|folds?|group|time)(_\w+)?"
 )
+LORA = "lora."  # begins the settings of LoRA
+NOTHING: tuple[str, ...] = ()
 FOLD_KEY = "dataset.fold"
 FOLDS_KEY = "dataset.folds"
 TUNING = "tuning"  # of a manifest: what device=fast measured and chose
@@ -28,10 +30,16 @@ REQUESTED = "requested"  # of that: the settings that were chosen, as they were 
 def defining(config: dict[str, Any]) -> dict[str, Any]:
     """Return {dotted key: value} of what defines an experiment.
 
-    Places, logs and the machine are left out: the same experiment may run elsewhere.
+    Places, logs and the machine are left out: the same experiment may run elsewhere. So are the
+    settings of LoRA where it is off, which runs of earlier versions do not have.
     """
     values = flatten(config)
-    return {key: value for key, value in values.items() if not is_surrounding(key)}
+    unread = LORA if values.get(f"{LORA}rank") is None else NOTHING
+    return {
+        key: value
+        for key, value in values.items()
+        if not is_surrounding(key) and not key.startswith(unread)
+    }
 
 
 def is_surrounding(key: str) -> bool:

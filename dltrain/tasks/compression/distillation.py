@@ -19,6 +19,7 @@ from dltrain.tasks.compression.features import FeatureMatching, captured, layer_
 from dltrain.tasks.compression.partly_labeled import PartlyLabeled
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.images.views import View
+from dltrain.tasks.labeled_subset import LabeledSubset
 from dltrain.tasks.outputs import Expected, OutputCheck
 from dltrain.tasks.supervised import validation_split
 from dltrain.types import (
@@ -46,8 +47,9 @@ class Distillation(Classification):
 
     with the student's logits z, the `temperature` T, and the mean p of softmax(v / T) over the
     teachers' logits v. T^2 keeps the size of the gradient as T changes. With `weight` 1 no label is
-    used, and with 0 this is plain classification. `feature_weight` times the distance of layers is
-    added for `features` (see `FeatureMatching`).
+    used, and with 0 this is plain classification. Where only some `labels` count, the student
+    learns from the teachers' predictions on all samples. `feature_weight` times the distance of
+    layers is added for `features` (see `FeatureMatching`).
 
     Teachers are the networks of the finished runs `teachers`, or the network `teacher`, which the
     stage "teacher" trains first, by the settings `optimizers.teacher`. They see the inputs that the
@@ -66,7 +68,7 @@ class Distillation(Classification):
         teacher_epochs: The epochs of `teacher`; None: as many as those of the student.
         temperature: The temperature T.
         weight: The weight of the teachers' predictions, from 0 to 1.
-        labels: The number of training samples whose labels count; None: all.
+        labels: The number of training samples whose labels count, for `teacher` too; None: all.
         features: The teacher's layers, by those of the student that learn to give the same.
         feature_weight: The weight of `features`.
         feature_sizes: The number of channels of each layer of a teacher from a run.
@@ -180,15 +182,17 @@ class Distillation(Classification):
     def stages(self) -> Iterator[Stage]:
         """Yield the stage "teacher" if a teacher is trained, then the stage "train"."""
         train: DataSplit = self.data.train
+        labeled: DataSplit = train
         held_out = validation_split(self.data)
-        if not self.learns_from_teachers and self.labels is None:
-            yield from self.supervised().stages(train, held_out)
-            return
-        if self.teaching is not None and self.learns_from_teachers:
-            for stage in self.teaching.stages():
-                yield replace(stage, name="teacher")
         if self.labels is not None:
+            labeled = LabeledSubset(train, self.labels)
             train = PartlyLabeled(train, self.labels)
+        if not self.learns_from_teachers:
+            yield from self.supervised().stages(labeled, held_out)
+            return
+        if self.teaching is not None:
+            for stage in self.teaching.supervised().stages(labeled, held_out):
+                yield replace(stage, name="teacher")
         yield self._student_stage(train, held_out)
 
     def _student_stage(self, train: DataSplit, held_out: DataSplit | None) -> Stage:
@@ -248,8 +252,6 @@ class Distillation(Classification):
 
     def _teacher_loss(self, inputs: Tensor, logits: Tensor, features: dict[str, Tensor]) -> Tensor:
         """Return what the loss has of the teachers: predictions, and features of layers."""
-        if not self.learns_from_teachers:
-            return logits.new_zeros(())
         teacher_layers = []
         if self.matching is not None and not self.teachers[0].is_fake:
             teacher_layers = list(self.matching.layers.values())

@@ -345,3 +345,14 @@ def trained(task: Any, folder: Path, resume: Resume | None = None) -> tuple[Engi
     engine = Engine([history, saver, *([] if resume else [EveryStep()])])
     engine.fit(task, resume)
     return engine, history
+
+
+def test_with_few_labels_a_teacher_sees_no_other_label() -> None:
+    """Without a teacher's weight the labeled samples are the whole training set."""
+    task = distilled(MLP, "task.labels=200")
+    teacher, student = list(task.stages())
+    assert teacher.batches.samples == 200
+    assert student.batches.samples == task.data.train.samples
+    (alone,) = distilled(MLP, "task.labels=200", "task.weight=0").stages()
+    assert alone.name == "train"
+    assert alone.batches.samples == 200
