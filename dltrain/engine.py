@@ -143,6 +143,14 @@ class Task(nn.Module):
     def predict(self, batch: Any) -> Any:
         """Return the trained system's predictions for a batch of inputs."""
 
+    def named_weights(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return initial weights, of a task with one `model`, by the names that this task has."""
+        return weights
+
+    def trained_network(self, model: nn.Module) -> nn.Module:
+        """Return the network that predictions are made with; `model` is the configured one."""
+        return model
+
     def directions(self) -> Mapping[str, Direction | None]:
         """Return the better direction of each metric of the last stage; None for neither."""
         return {}

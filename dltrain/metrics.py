@@ -24,6 +24,9 @@ CLASSIFICATION: dict[str, Literal["max", "min"] | None] = {  # the direction of 
     "recall": "max",
     "f1": "max",
     "auroc": "max",
+    "ece": "min",
+    "brier": "min",
+    "nll": "min",
 }
 
 

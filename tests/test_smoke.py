@@ -92,8 +92,9 @@ BRIEF = {
     "detection": ["dataset.batch_size=1"],
 }
 SCORES = {  # what a task scores at least
-    "classification": ["test/accuracy", "test/f1", "test/auroc"],
     "distillation": ["test/accuracy", "test/f1", "test/auroc"],
+    "classification": ["test/accuracy", "test/f1", "test/auroc", "test/ece"],
+    "ensemble": ["test/accuracy", "test/gain", "test/disagreement", "test/member_5"],
     "regression": ["test/mse", "test/r2"],
     "forecasting": ["test/mse", "test/r2", "test/relative_error"],
     "autoencoding": ["test/error"],

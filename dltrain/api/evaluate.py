@@ -26,6 +26,7 @@ class Evaluation:
         metrics: {"test/accuracy": 0.98, ...}
         per_class: The scores of each class, {class: {score: value}}; empty without classes.
         per_target: The scores of each target of a regression, in the same form.
+        members: The scores of each member of an ensemble, in the same form.
         samples: The name, loss, label and prediction of each sample, in the order of the data, if
             they were asked for: `pandas.DataFrame(scores.samples)`.
     """
@@ -37,6 +38,7 @@ class Evaluation:
     metrics: dict[str, float]
     per_class: TableScores = field(default_factory=dict)
     per_target: TableScores = field(default_factory=dict)
+    members: TableScores = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
 
 

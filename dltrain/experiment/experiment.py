@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import nn
 
 from dltrain import rng
@@ -214,6 +215,23 @@ class Experiment:
     @cached_property
     def model(self) -> nn.Module:
         """The initialized model. Weights of a run or published ones are loaded into the task."""
+        return self._fresh_model()
+
+    def another_model(self, number: int) -> nn.Module:
+        """Return another model, with initial weights of its own; see `NetworkFactory`."""
+        with rng.preserved():
+            torch.manual_seed(rng.number(self.config["seed"], number))
+            model = self._fresh_model()
+            self.weight_source.fit_to_data(model, self.data)
+        freeze(self.config, model, self.trainer)
+        return model
+
+    def initialize_model(self, model: nn.Module) -> None:
+        """Draw fresh weights for a model by the configured initialization."""
+        self.weight_source.initialize(self.config, model)
+
+    def _fresh_model(self) -> nn.Module:
+        """Return a new model with initial weights, except those that are loaded into the task."""
         data = self.selected_data
         settings = self.regularizers["model"]
         require_model_for_data(self.config, data.spec, settings)
@@ -291,6 +309,7 @@ class Experiment:
             "optim": self.optim_factory,
             "epochs": self.trainer.epochs or UNLIMITED_EPOCHS,
             "finished_runs": self.finished_runs,
+            "network_factory": self,
         }
         if self.trainer.mode:
             available["mode"] = self.trainer.mode

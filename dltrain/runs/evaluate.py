@@ -28,7 +28,7 @@ from dltrain.types import AveragesViews, Data, Table
 
 log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
-TABLES = ("per_class", "per_target")
+TABLES = ("per_class", "per_target", "members")
 TableScores = dict[str, dict[str, float | None]]  # by row and column
 
 

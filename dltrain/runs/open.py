@@ -226,7 +226,7 @@ def open_trained(
         engine,
         experiment.configured_data,
         config["seed"],
-        experiment.model,
+        engine.task.trained_network(experiment.model),
         experiment.device,
         config,
     )

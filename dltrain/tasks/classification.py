@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,11 @@ from dltrain import metrics
 from dltrain.engine import Direction, Stage, Task
 from dltrain.losses import LossSums, sample_losses, weighs_samples
 from dltrain.optim import Optim
+from dltrain.tasks.calibration.temperature import (
+    Calibration,
+    NoCalibration,
+    TemperatureScaling,
+)
 from dltrain.tasks.classification_scores import (
     ClassificationScores,
     Ranking,
@@ -26,6 +31,7 @@ from dltrain.tasks.images.explanation import (
     CAM_SCALE,
     CAM_TITLE,
     NO_EVIDENCE,
+    evaluating,
     feature_maps,
     first_filters,
     hires_cam,
@@ -47,7 +53,7 @@ from dltrain.types import (
     Text,
     shortened,
 )
-from dltrain.types.combining import combined
+from dltrain.types.combining import Combinable, combined
 from dltrain.weights.freezing import Freezing
 
 log = logging.getLogger("dltrain")
@@ -64,23 +70,29 @@ TEXTS_WITHOUT_CLASSES = (
     "translate them"
 )
 OTHER_TASKS = (ImageCoder, GeneratorAndDiscriminator, EncoderDecoder, LanguageModel)
-SCORES = {"loss", "accuracy", "precision", "recall", "f1", "auroc"}
-SCORES |= {"confusion", "per_class", "roc", "samples", "mistakes"}
+SCORES = {"loss", *metrics.CLASSIFICATION}
+SCORES |= {"confusion", "per_class", "roc", "reliability", "samples", "mistakes"}
+NO_VALIDATION = (
+    "the validation split has no samples: set dataset.val_fraction=0.1, or leave this out"
+)
+Outputs: TypeAlias = Iterable[tuple[Tensor, Tensor, Tensor]]
+"""Batches of inputs (B, ...), targets (B,) and the logits (B, K) for the inputs."""
 
 
 class Classification(Task):
     """Learns to predict the class of each input, with logits (B, K) of `model`.
 
     Batches are (inputs (B, ...), targets (B,)). Every evaluation gives the loss, accuracy, top-k
-    accuracy, precision, recall, F1 and ROC AUC. It shows the confusion matrix, the scores of each
-    class, ROC curves, samples (for images) and the worst mistakes (for images and texts). The
-    user's own `metrics` are called with all logits (N, K) and targets (N,), and return a number.
-    Evaluation and prediction average the probabilities over `views` of each image (test-time
-    augmentation); training uses the images as they are.
+    accuracy, precision, recall, F1, ROC AUC, and the calibration of the probabilities. It shows the
+    confusion matrix, the scores of each class, ROC curves, a reliability diagram, samples (for
+    images) and the worst mistakes (for images and texts). The user's own `metrics` are called with
+    all logits (N, K) and targets (N,), and return a number. Evaluation and prediction average the
+    probabilities over `views` of each image (test-time augmentation); training uses the images as
+    they are. With `calibrate`, a temperature is fitted to the validation samples after training.
 
     Raises:
-        ValueError: The data has no classes, the model belongs to another task, or one of `metrics`
-            has the name of a built-in score.
+        ValueError: The data has no classes, the model belongs to another task, one of `metrics` has
+            the name of a built-in score, or there are no validation samples to calibrate by.
     """
 
     def __init__(
@@ -96,6 +108,7 @@ class Classification(Task):
         metrics: dict[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
         views: tuple[View, ...] = (),
         freezing: Freezing | None = None,
+        calibrate: Literal["temperature"] | None = None,
     ) -> None:
         super().__init__()
         if not data.spec.class_names:
@@ -122,15 +135,20 @@ class Classification(Task):
         self.views: Sequence[str] = ()
         self.logged_notes: set[str] = set()
         self.average_over(views)
+        self.calibration = calibration_of(data, calibrate)
         if used_names := self.metrics.keys() & {*SCORES, f"top{top_k}"}:
             raise ValueError(
                 f"metrics.{min(used_names)}: a built-in score has this name; choose another one"
             )
 
     def stages(self) -> Iterator[Stage]:
-        """Yield the stage "train", after "frozen" where layers are frozen at first."""
+        """Yield the stage "train", after "frozen" where layers are frozen at first.
+
+        With `calibrate` the stage "calibrate" follows.
+        """
         training = self.supervised(self.freezing)
-        yield from training.stages(self.data.train, validation_split(self.data))
+        stages = training.stages(self.data.train, validation_split(self.data))
+        yield from self.calibration.stages(stages, self.trained_logits)
 
     def supervised(self, freezing: Freezing | None = None) -> Supervised:
         """Return how the network is trained."""
@@ -165,6 +183,34 @@ class Classification(Task):
         Raises:
             ValueError: There are no batches.
         """
+        return self.scores_of(self.outputs(batches))
+
+    def outputs(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Outputs:
+        """Yield inputs (B, ...), targets (B,) and logits (B, K) of each batch."""
+        for inputs, targets in batches:
+            yield inputs, targets, self.logits(inputs)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Return the calibrated logits (B, K) of inputs (B, ...), averaged over the views."""
+        logits = mean_logits(self.model, inputs, self.views)
+        require_outputs(self.model, inputs, logits, self.data.spec.num_classes, CLASSES)
+        return self.calibration(logits)
+
+    @torch.no_grad()
+    def trained_logits(self, inputs: Tensor) -> Tensor:
+        """Return the logits (B, K) of inputs (B, ...) as an evaluation has them."""
+        with evaluating(self):
+            return self.logits(inputs)
+
+    def scores_of(self, outputs: Outputs, *others: Combinable) -> dict[str, Any]:
+        """Return what `evaluate` does, from logits that any networks gave.
+
+        `others` are further states, which have the outputs when all batches are read. States of
+        several processes are combined; the scores are {} in another than the first of them.
+
+        Raises:
+            ValueError: There are no batches.
+        """
         spec = self.data.spec
         gathered = ClassificationScores(
             spec.num_classes, self.top_k, keep_logits=bool(self.metrics)
@@ -172,9 +218,7 @@ class Classification(Task):
         losses = LossSums()
         mistakes = metrics.WorstMistakes()
         samples: tuple[Tensor, Tensor, Tensor] | None = None
-        for inputs, targets in batches:
-            logits = mean_logits(self.model, inputs, self.views)
-            require_outputs(self.model, inputs, logits, spec.num_classes, CLASSES)
+        for inputs, targets, logits in outputs:
             losses.add(self.loss, logits, targets)
             gathered.update(logits, targets)
             if self._shows_mistakes:
@@ -188,7 +232,7 @@ class Classification(Task):
             del logits  # of many classes, those of two batches would need twice the memory
         if samples is None:
             raise ValueError("there is nothing to evaluate: the split is empty")
-        if not combined(losses, gathered, mistakes):
+        if not combined(losses, gathered, mistakes, *others):
             return {}
         scores = gathered.compute()
         self._log_once(scores.note)
@@ -199,6 +243,7 @@ class Classification(Task):
             "confusion": confusion_table(scores.confusion, spec.class_names),
             "per_class": per_class_table(scores.per_class, spec.class_names),
             "roc": roc_plot(scores, spec.class_names),
+            "reliability": scores.calibration.plot(),
         }
         if spec.is_image:
             evaluation["samples"] = self._image(*samples)
@@ -276,10 +321,13 @@ class Classification(Task):
 
         Of a loss with class weights also the weight.
         """
+        return self.rows_of(self.outputs(batches))
+
+    def rows_of(self, outputs: Outputs) -> Iterator[dict[str, Any]]:
+        """Yield what `sample_rows` does, from logits that any networks gave."""
         names = self.data.spec.class_names
         has_weights = weighs_samples(self.loss)
-        for inputs, targets in batches:
-            logits = mean_logits(self.model, inputs, self.views)
+        for _, targets, logits in outputs:
             losses, weights = sample_losses(self.loss, logits, targets)
             probabilities, predicted = logits.float().softmax(dim=1).max(dim=1)
             labels = zip(targets.tolist(), predicted.tolist(), strict=True)
@@ -297,9 +345,7 @@ class Classification(Task):
 
     def predict(self, batch: Tensor) -> Tensor:
         """Return the probabilities (B, K) of the classes of inputs (B, ...)."""
-        logits = mean_logits(self.model, batch, self.views)
-        require_outputs(self.model, batch, logits, self.data.spec.num_classes, CLASSES)
-        return logits.softmax(dim=1)
+        return self.logits(batch).softmax(dim=1)
 
     def average_over(self, views: Sequence[str]) -> None:
         """Average over `views` in evaluation and prediction from now on.
@@ -324,11 +370,15 @@ class Classification(Task):
         if not self.data.spec.is_image:
             raise ValueError("only images are explained: these inputs are not images")
         pixels = three_channels(self._pixels(inputs))
-        evidence = hires_cam(self.model, inputs)
+        evidence = self.evidence(inputs)
         has_evidence = evidence.amax(dim=(1, 2)).gt(0).tolist()
         captions = tuple("" if positive else NO_EVIDENCE for positive in has_evidence)
         pairs = torch.cat([pixels, overlaid(pixels, evidence)], dim=3)
         return Image(pairs, captions, CAM_TITLE, CAM_SCALE)
+
+    def evidence(self, inputs: Tensor) -> Tensor:
+        """Return the evidence (B, H, W) in images (B, C, H, W) for their predicted classes."""
+        return hires_cam(self.model, inputs)
 
     def feature_images(self, inputs: Tensor) -> dict[str, Image]:
         """Return the filters of the first convolution, and the first and last maps of one image."""
@@ -356,3 +406,12 @@ class Classification(Task):
             ranking = Ranking(self.data.spec.class_names, ranked, ranked_probabilities)
             rows.append({**ranking[0], "top": ranking})
         return rows
+
+
+def calibration_of(data: Data, method: Literal["temperature"] | None) -> Calibration:
+    """Return how logits are calibrated; ValueError if that needs validation samples in vain."""
+    if method is None:
+        return NoCalibration()
+    if not data.val.samples:
+        raise ValueError(f"calibrate={method}: {NO_VALIDATION}")
+    return TemperatureScaling(data.val)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dltrain import metrics
+from dltrain.tasks.calibration.scores import NUM_SUMS, Calibration, CalibrationScores
 from dltrain.tasks.many_classes import MAX_WHOLE_TABLE, WORST, worst_in
 from dltrain.tasks.roc_scores import RocScores
 from dltrain.tasks.score_states import FLOAT_BYTES, INDEX_BYTES, PairCounts
@@ -34,8 +35,9 @@ class Scores:
     class, predicted class, number of samples. `per_class` (K, 5) has the columns
     `metrics.PER_CLASS`, NaN where a class has no AUC. `curves` (M, P) are the ROC curves of
     `curve_classes` (M,), at most `MAX_CURVES`, of more classes the worst; `mean_curve` (P,) is the
-    mean over `mean_classes` classes and `mean_auc` that of their areas. `note` says in one line
-    what is approximated; it is empty where all is exact.
+    mean over `mean_classes` classes and `mean_auc` that of their areas. `calibration` compares
+    probabilities with accuracy. `note` says in one line what is approximated; it is empty where all
+    is exact.
     """
 
     figures: dict[str, float]
@@ -46,6 +48,7 @@ class Scores:
     mean_curve: Tensor
     mean_classes: int
     mean_auc: float
+    calibration: Calibration
     note: str = ""
 
 
@@ -53,7 +56,8 @@ class ClassificationScores:
     """Gathers logits and targets a batch at a time, in states of bounded size.
 
     Accuracy, top-k accuracy, precision, recall and F1 follow exactly from counts (`PairCounts`),
-    the ROC AUC from probabilities (`RocScores`), exactly while the samples and classes are few.
+    the ROC AUC from probabilities (`RocScores`), exactly while the samples and classes are few, and
+    the calibration from sums (`CalibrationScores`).
     `keep_logits` keeps all logits too, for metrics that need them.
     """
 
@@ -65,12 +69,14 @@ class ClassificationScores:
         self.targets: list[Tensor] = []
         self.counts = PairCounts(num_classes)
         self.roc = RocScores(num_classes)
+        self.calibration = CalibrationScores()
         self.hits: Tensor | None = None  # (), samples whose class is among the top k
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Add a batch of logits (B, K) and targets (B,)."""
         self.counts.add(targets, logits.argmax(dim=1))
         self.roc.update(logits, targets)
+        self.calibration.update(logits, targets)
         if self.num_classes > self.top_k:
             self._count_hits(logits, targets)
         if self.keep_logits:
@@ -85,7 +91,11 @@ class ClassificationScores:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was gathered; logits are copied, as batches may be parts of a tensor."""
-        state: dict[str, Any] = {"counts": self.counts.state_dict(), "roc": self.roc.state_dict()}
+        state: dict[str, Any] = {
+            "counts": self.counts.state_dict(),
+            "roc": self.roc.state_dict(),
+            "calibration": self.calibration.state_dict(),
+        }
         if self.hits is not None:
             state["hits"] = self.hits
         if self.keep_logits:
@@ -97,6 +107,7 @@ class ClassificationScores:
         """Add what another process has gathered of the batches after those of this one."""
         self.counts.merge(state["counts"])
         self.roc.merge(state["roc"])
+        self.calibration.merge(state["calibration"])
         if self.hits is not None:
             self.hits += state["hits"]
         if self.keep_logits:
@@ -112,7 +123,7 @@ class ClassificationScores:
     def bytes(self) -> int:
         """Return the memory of the states."""
         kept = sum(tensor.nbytes for tensor in [*self.logits, *self.targets])
-        return self.counts.bytes() + self.roc.bytes() + kept
+        return self.counts.bytes() + self.roc.bytes() + self.calibration.bytes() + kept
 
     def compute(self) -> Scores:
         """Return the scores over everything that was added."""
@@ -125,8 +136,12 @@ class ClassificationScores:
         averaged = self._averaged_classes(auc)
         averaged_auc = auc[averaged]
         averaged_auc = averaged_auc[averaged_auc.isfinite()]
+        calibration = self.calibration.compute()
         return Scores(
-            figures={name: float(value) for name, value in figures.items()},
+            figures={
+                **{name: float(value) for name, value in figures.items()},
+                **calibration.figures,
+            },
             confusion=self.counts.pairs(),
             per_class=per_class,
             curves=self.roc.curves(curve_classes),
@@ -134,6 +149,7 @@ class ClassificationScores:
             mean_curve=self.roc.curves(averaged).nanmean(dim=0),
             mean_classes=len(averaged_auc),
             mean_auc=float(averaged_auc.mean()),
+            calibration=calibration,
             note=self._note(),
         )
 
@@ -173,6 +189,7 @@ def state_bytes(samples: int, num_classes: int, keep_logits: bool) -> int:
     kept = RocScores.state_bytes(samples, num_classes) + PairCounts.state_bytes(
         samples, num_classes
     )
+    kept += INDEX_BYTES * NUM_SUMS
     if keep_logits:
         kept += samples * (FLOAT_BYTES * num_classes + INDEX_BYTES)
     return kept

@@ -26,6 +26,19 @@ class SequentialReader(Protocol):
     through_time: bool
 
 
+class NetworkFactory(Protocol):
+    """Makes further networks for a task that trains several."""
+
+    def another_model(self, number: int) -> nn.Module:
+        """Return another network as it is configured, with initial weights of its own.
+
+        Its fresh weights are drawn from a generator of the run's seed and `number`.
+        """
+
+    def initialize_model(self, model: nn.Module) -> None:
+        """Draw fresh weights for a network by the configured initialization."""
+
+
 @runtime_checkable
 class AuxiliaryHeads(Protocol):
     """A network with auxiliary heads, which exist for training alone.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -61,6 +61,9 @@ class InitialWeights:
 
         Raises InputError if none are.
         """
+        replace(self, weights=task.named_weights(self.weights))._load_into(task)
+
+    def _load_into(self, task: Task) -> None:
         own = task.state_dict()
         matched = {
             name: self.weights[name]

@@ -168,5 +168,5 @@ def test_a_top_k_accuracy_that_is_always_1_is_refused(dltrain: Callable[..., Any
     assert outcome.code == 2
     assert (
         "val/top5 is not one of the metrics: val/accuracy, val/precision, val/recall, val/f1, "
-        "val/auroc, val/loss" in (outcome.err)
+        "val/auroc, val/ece, val/brier, val/nll, val/loss" in outcome.err
     )

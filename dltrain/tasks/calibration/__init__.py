@@ -1,0 +1,1 @@
+"""The calibration of classifiers: scores, and temperature scaling."""

@@ -1,0 +1,1 @@
+"""Ensembles of classifiers: their members, and how predictions are combined."""
