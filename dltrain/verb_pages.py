@@ -89,16 +89,20 @@ VERB_PAGES = {
         ),
     ),
     "evaluate": VerbPage(
-        f"Score a split of the run's data set with its trained weights.\n{RUN}",
+        "Score a split of the run's data set with its trained weights. Several runs are scored as\n"
+        f"one ensemble, on the data set of the first.\n{RUN}",
         {
             "split=test": "the samples to score: train, val or test",
             "checkpoint=best": CHECKPOINT,
             "tta=": 'average over views of an input: tta=flip or "tta=[flip,shift]"',
+            "combine=mean": "of several runs: mean, vote or stacking",
+            "calibrate=": "temperature: fit one to the validation samples",
             "KEY=VALUE": "a key of the run's configuration, such as dataset.path=FOLDER",
         },
         (
             "dltrain evaluate last",
             "dltrain evaluate last split=val tta=flip",
+            "dltrain evaluate last calibrate=temperature",
             "dltrain evaluate last --out scores.csv --worst 10",
         ),
     ),

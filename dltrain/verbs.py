@@ -81,9 +81,9 @@ VERBS = {
     ),
     "evaluate": Verb(
         "dltrain.commands.evaluate:evaluate",
-        "evaluate RUN [split=test]",
-        "score a run's best checkpoint; --out FILE has a row for each sample",
-        names=1,
+        "evaluate RUN [RUN...] [split=test]",
+        "score a run's best checkpoint; of several runs, an ensemble",
+        names=ANY_NUMBER,
     ),
     "predict": Verb(
         "dltrain.commands.predict:predict",

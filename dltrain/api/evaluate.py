@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from dltrain.api.opening import open_run
 from dltrain.api.overrides import overrides_of
 from dltrain.api.process import isolated
 from dltrain.api.run import Run
-from dltrain.runs.evaluate import TableScores, as_mapping, evaluate_run, with_identifiers
+from dltrain.errors import UsageError
+from dltrain.runs.ensembles.evaluation import JointSettings, evaluate_runs
+from dltrain.runs.evaluate import TableScores, as_mapping, with_identifiers
+
+AnyRun: TypeAlias = str | Path | Run
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Evaluation:
         per_class: The scores of each class, {class: {score: value}}; empty without classes.
         per_target: The scores of each target of a regression, in the same form.
         members: The scores of each member of an ensemble, in the same form.
+        calibration: The temperature, and the calibration scores `before` and `after`; empty without
+            a calibration.
         samples: The name, loss, label and prediction of each sample, in the order of the data, if
             they were asked for: `pandas.DataFrame(scores.samples)`.
     """
@@ -39,15 +45,18 @@ class Evaluation:
     per_class: TableScores = field(default_factory=dict)
     per_target: TableScores = field(default_factory=dict)
     members: TableScores = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
 
 
 def evaluate(
-    run: str | Path | Run,
+    run: AnyRun | Sequence[AnyRun],
     *overrides: str | Mapping[str, Any],
     split: str = "test",
     checkpoint: str | int = "best",
     tta: str | Sequence[str] | None = None,
+    combine: Literal["mean", "vote", "stacking"] | None = None,
+    calibrate: Literal["temperature"] | None = None,
     samples: bool = False,
     plugins: str | Sequence[str] = (),
     verbose: bool = False,
@@ -56,37 +65,47 @@ def evaluate(
     """Score a checkpoint of a run again, on a split of its data set or of another.
 
     Args:
-        run: A run, its folder, a unique part of the folder's name, or `last`.
+        run: A run, its folder, a unique part of the folder's name, or `last`. A list of them is
+            scored as one ensemble, on the data set of the first.
         overrides: Changed settings, such as "dataset.path=other.csv".
         split: train, val or test.
         checkpoint: best, last, best-2, a step such as "300", or "epoch:3".
         tta: Views of each image to average over, such as "flip" or ["flip", "shift"].
+        combine: The rule that combines several runs; None is the mean of their probabilities.
+        calibrate: Fit a temperature to the validation samples first.
         samples: Return the scores of each sample too.
         plugins: The packages of the user's own classes in the run.
         verbose: Print messages.
         settings: Further changed settings by name.
 
     Raises:
-        UsageError: The split is empty, or an argument has no such value.
+        UsageError: The split is empty, an argument has no such value, or runs cannot be combined.
         ConfigError: The settings do not fit the run.
         InputError: The run is unknown, or its data or checkpoint is missing or broken.
     """
     views = tta or ""
     if not isinstance(views, str):
         views = ",".join(views)
-    folder, others = open_run(run, overrides_of(overrides, settings), plugins)
+    names = [run] if isinstance(run, str | Path | Run) else list(run)
+    if not names:
+        raise UsageError("name a run, or several in a list")
+    opened = [open_run(name, overrides_of(overrides, settings), plugins) for name in names]
+    folders = [folder for folder, _ in opened]
+    others = list(dict.fromkeys(word for _, words in opened for word in words))
+    asked = JointSettings(split, str(checkpoint), views, combine or "", calibrate or "")
     with isolated(verbose):
-        scores = evaluate_run(folder, others, split, str(checkpoint), views, per_sample=samples)
+        scores = evaluate_runs(folders, others, asked, samples)
         rows = list(scores.sample_rows()) if samples else []
         tables = {
             name: with_identifiers(as_mapping(table)) for name, table in scores.tables.items()
         }
     return Evaluation(
-        run=folder.folder,
+        run=scores.run.folder,
         checkpoint=scores.checkpoint,
         step=scores.step,
         split=split,
         metrics=scores.figures,
+        calibration=scores.details.get("calibration", {}),
         samples=rows,
         **tables,
     )

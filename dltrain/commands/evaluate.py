@@ -1,6 +1,7 @@
-"""`dltrain evaluate RUN [split=test] [tta=flip] [--out FILE]`: score a run's best checkpoint again.
+"""`dltrain evaluate RUN [RUN...] [split=test] [--out FILE]`: score a run's best checkpoint again.
 
-With --out it writes a row for each sample, the greatest loss first.
+Several runs are scored as one ensemble. With --out it writes a row for each sample, the greatest
+loss first.
 """
 
 from __future__ import annotations
@@ -19,36 +20,40 @@ from dltrain.report.predictions import show
 from dltrain.report.sample_files import SAMPLE_FORMATS, require_library, write_samples
 from dltrain.report.summary import rendered_grids
 from dltrain.report.text import counted_noun, number, table
-from dltrain.runs.evaluate import RunScores, as_mapping, evaluate_run, with_identifiers
-from dltrain.runs.open import find_run
+from dltrain.runs.ensembles.evaluation import JointSettings, evaluate_runs
+from dltrain.runs.evaluate import RunScores, as_mapping, with_identifiers
+from dltrain.runs.open import find_runs
 from dltrain.runs.sample_scores import worst, worst_first
 from dltrain.types import Table, shortened
 
 log = logging.getLogger("dltrain")
 MAX_WORST = 1000  # samples that are printed
 MAX_TEXT_CHARS = 40  # of a text on the screen
-DEFAULTS = {"split": "test", "checkpoint": "best", "tta": ""}
+DEFAULTS = {"split": "test", "checkpoint": "best", "tta": "", "combine": "", "calibrate": ""}
 
 
 def evaluate(options: Options) -> None:
     """Score a split of a run's data set and print the figures."""
-    run, overrides = find_run(options)
+    runs, overrides = find_runs(options)
     typed, overrides = take(overrides, DEFAULTS)
     samples = SampleOptions.of(options)
-    settings = {**DEFAULTS, **typed}
-    evaluation = evaluate_run(run, overrides, **settings, per_sample=samples.are_asked_for)
+    settings = JointSettings(**{**DEFAULTS, **typed})
+    evaluation = evaluate_runs(runs, overrides, settings, samples.are_asked_for)
     rows = figure_rows(evaluation.task, evaluation.figures, "--json has all")
     log.info(f"{evaluation.place}\n{table(rows)}")
     for text in rendered_grids(evaluation.scores):
         log.info(text)
     options.outcome |= {
-        "run": str(run.folder),
+        "run": str(evaluation.run.folder),
         "checkpoint": evaluation.checkpoint.name,
         "metrics": evaluation.figures,
+        **evaluation.details,
     }
     for name, scores in evaluation.tables.items():
         log.info(f"\n{scores_table(scores)}")
         options.outcome[name] = with_identifiers(as_mapping(scores))
+    if text := evaluation.detail_text():
+        log.info(f"\n{text}")
     if samples.are_asked_for:
         options.outcome |= show_samples(evaluation, samples)
 

@@ -24,7 +24,7 @@ from dltrain.runs.open import (
 )
 from dltrain.runs.sample_scores import Row, require_sample_scores, sample_rows
 from dltrain.shell import setting
-from dltrain.types import AveragesViews, Data, Table
+from dltrain.types import AveragesViews, Data, DataSplit, Table
 
 log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
@@ -76,11 +76,65 @@ class RunScores:
         return tables
 
     @property
+    def details(self) -> dict[str, Any]:
+        """Further results for --json, by name; none of a single run."""
+        return {}
+
+    def detail_text(self) -> str:
+        """Return further results as a text for the screen; "" for a single run."""
+        return ""
+
+    @property
     def place(self) -> str:
         """The run, its checkpoint and the views, in a line."""
         return (
             f"{self.run.folder}, checkpoint {self.checkpoint.name} (step {self.step}){self.views}"
         )
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run with the weights of a checkpoint and its data set, ready to be scored on a split."""
+
+    run: RunFolder
+    checkpoint: Path
+    step: int
+    views: str
+    engine: Engine
+    data: Data
+
+    def batches(self, split: str) -> DataSplit:
+        """Return the batches of a split; UsageError if it is empty."""
+        batches: DataSplit = getattr(self.data, split)
+        if not batches.samples:
+            raise UsageError(f"split={split}: {empty_split_message(self.data, split)}")
+        return batches
+
+
+def open_to_evaluate(
+    run: RunFolder, overrides: list[str], split: str, checkpoint: str, tta: str
+) -> OpenedRun:
+    """Open a run with its checkpoint best or last, and its data set, to score a split of it.
+
+    Raises:
+        UsageError: The split is empty, or a setting has no such value.
+        ConfigError: The overrides do not fit the configuration.
+        InputError: The data or the checkpoint is absent or broken.
+    """
+    require_choice("split", split, SPLITS)
+    require_checkpoint_name(checkpoint)
+    composed = saved_configuration(run, overrides)
+    check.raise_all(composed)
+    folder, where = load_trained(run, checkpoint)
+    experiment = Experiment.to_evaluate(composed.config, run.description())
+    if experiment.note:
+        log.warning(f"{run.folder}: {experiment.note}")
+    with reading_data_set():
+        engine = position(experiment, where)
+        views = average_over_views(engine, tta)
+        opened = OpenedRun(run, folder, where.state["step"], views, engine, experiment.data)
+        opened.batches(split)
+    return opened
 
 
 def evaluate_run(
@@ -102,27 +156,28 @@ def evaluate_run(
         ConfigError: The overrides do not fit the configuration.
         InputError: The data or the checkpoint is absent or broken.
     """
-    require_choice("split", split, SPLITS)
-    require_checkpoint_name(checkpoint)
-    composed = saved_configuration(run, overrides)
-    check.raise_all(composed)
-    folder, where = load_trained(run, checkpoint)
-    experiment = Experiment.to_evaluate(composed.config, run.description())
-    if experiment.note:
-        log.warning(f"{run.folder}: {experiment.note}")
-    with reading_data_set():
-        engine = position(experiment, where)
-        views = average_over_views(engine, tta)
-        if per_sample:
-            require_sample_scores(engine.task)
-        batches = getattr(experiment.data, split)
-        if not batches.samples:
-            raise UsageError(f"split={split}: {empty_split_message(experiment.data, split)}")
-    scores = engine.score(batches, split)
+    opened = open_to_evaluate(run, overrides, split, checkpoint, tta)
+    engine = opened.engine
+    if per_sample:
+        require_sample_scores(engine.task)
+    scores = engine.score(opened.batches(split), split)
     if per_sample and f"{split}/loss" not in scores:
         raise UsageError(f"the stage {engine.stage.name} has no loss of a single sample")
-    step = where.state["step"]
-    return RunScores(run, folder, step, split, views, scores, engine, experiment.data)
+    return scores_of(opened, split, scores)
+
+
+def scores_of(opened: OpenedRun, split: str, scores: dict[str, Any]) -> RunScores:
+    """Return the scores of an opened run on a split."""
+    return RunScores(
+        opened.run,
+        opened.checkpoint,
+        opened.step,
+        split,
+        opened.views,
+        scores,
+        opened.engine,
+        opened.data,
+    )
 
 
 def average_over_views(engine: Engine, views: str) -> str:

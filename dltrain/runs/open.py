@@ -39,6 +39,7 @@ log = logging.getLogger("dltrain")
 
 CHECKPOINT_NAME = re.compile(r"last|best|best-[1-9]\d*|\d+|epoch:[1-9]\d*")  # checkpoint=
 MAX_NAMES_SHOWN = 20
+OUTPUT = "paths.output"
 MAX_REASON_CHARS = 300
 STATE_TYPES: dict[str, type] = {  # of the keys of an engine's state
     "index": int,
@@ -53,6 +54,12 @@ STATE_TYPES: dict[str, type] = {  # of the keys of an engine's state
 }
 
 
+def output_root(options: Options) -> Path:
+    """Return the folder of the runs, as the overrides set it."""
+    paths, _ = take(options.overrides, [OUTPUT])
+    return Path(expand_home(paths.get(OUTPUT, "outputs")))
+
+
 def find_run(options: Options) -> tuple[RunFolder, list[str]]:
     """Return the run that the first word after the verb names, and the overrides left to apply.
 
@@ -63,13 +70,20 @@ def find_run(options: Options) -> tuple[RunFolder, list[str]]:
             "name a run: its folder, a unique part of the folder's name, `last` for the newest, or "
             "`last-any` where debug runs count too"
         )
-    paths, others = take(options.overrides, ["paths.output"])
-    root = Path(expand_home(paths.get("paths.output", "outputs")))
+    _, others = take(options.overrides, [OUTPUT])
+    root = output_root(options)
     name = options.names[0]
     run = find(name, root)
     if not Path(name).exists():
         options.found_run = str(run.folder)
     return run, others
+
+
+def find_runs(options: Options) -> tuple[list[RunFolder], list[str]]:
+    """Return the runs that all words after the verb name, and the overrides left to apply."""
+    first, others = find_run(options)
+    root = output_root(options)
+    return [first, *(find(name, root) for name in options.names[1:])], others
 
 
 def saved_configuration(run: RunFolder, overrides: list[str]) -> Composed:

@@ -1,0 +1,1 @@
+"""Evaluations of several finished runs as one ensemble, and of runs after a calibration."""
