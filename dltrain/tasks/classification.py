@@ -14,7 +14,7 @@ from dltrain.engine import Direction, Stage, Task
 from dltrain.losses import LossSums, sample_losses, weighs_samples
 from dltrain.optim import Optim
 from dltrain.tasks.calibration.temperature import (
-    Calibration,
+    LogitCalibration,
     NoCalibration,
     TemperatureScaling,
 )
@@ -408,7 +408,7 @@ class Classification(Task):
         return rows
 
 
-def calibration_of(data: Data, method: Literal["temperature"] | None) -> Calibration:
+def calibration_of(data: Data, method: Literal["temperature"] | None) -> LogitCalibration:
     """Return how logits are calibrated; ValueError if that needs validation samples in vain."""
     if method is None:
         return NoCalibration()

@@ -22,7 +22,7 @@ LogitsOf = Callable[[Tensor], Tensor]
 """Returns the logits (B, K) of inputs (B, ...)."""
 
 
-class Calibration(Protocol):
+class LogitCalibration(Protocol):
     """A change of a classifier's logits before they are used, and the stages that learn it."""
 
     def __call__(self, logits: Tensor) -> Tensor:
