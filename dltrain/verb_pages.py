@@ -187,7 +187,10 @@ VERB_PAGES = {
     "compare": VerbPage(
         f"Print how runs differ: settings beside metrics, the better run by each metric, data,\n"
         f"versions and cost, and what cannot be compared. A sweep means all of its jobs.\n{RUN}",
-        {"paths.output=outputs": "the folder of all runs"},
+        {
+            "paths.output=outputs": "the folder of all runs",
+            "measure=auto": "size, FLOPs, latency of up to ten networks; true for more, or false",
+        },
         ("dltrain compare 10-15-02 last", "dltrain compare outputs/DATE/TIME_sweep --out c.png"),
     ),
     "reproduce": VerbPage(

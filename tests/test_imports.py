@@ -56,6 +56,7 @@ RULES: dict[str, set[str]] = {
             "torch",
             "dltrain",
             "dltrain.engine",
+            "dltrain.errors",
             "dltrain.optim",
             "dltrain.losses",
             "dltrain.metrics",
@@ -67,6 +68,7 @@ RULES: dict[str, set[str]] = {
             "dltrain.weights",
             "sacrebleu",
             "faster_coco_eval",
+            "torch_pruning",
         ),
     },
 }

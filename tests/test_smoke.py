@@ -98,6 +98,7 @@ SCORES = {  # what a task scores at least
     "regression": ["test/mse", "test/r2"],
     "forecasting": ["test/mse", "test/r2", "test/relative_error"],
     "autoencoding": ["test/error"],
+    "pruning": ["test/accuracy", "test/sparsity", "test/dense_accuracy"],
     "deep_belief": [
         "val/reconstruction_error",  # of the first stages
         "val/free_energy_gap",

@@ -33,6 +33,7 @@ class Evaluation:
         members: The scores of each member of an ensemble, in the same form.
         calibration: The temperature, and the calibration scores `before` and `after`; empty without
             a calibration.
+        per_layer: The size and the sparsity of each layer of a pruned network, in the same form.
         samples: The name, loss, label and prediction of each sample, in the order of the data, if
             they were asked for: `pandas.DataFrame(scores.samples)`.
     """
@@ -46,6 +47,7 @@ class Evaluation:
     per_target: TableScores = field(default_factory=dict)
     members: TableScores = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
+    per_layer: TableScores = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
 
 

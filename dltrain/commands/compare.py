@@ -10,9 +10,10 @@ from typing import Any
 from dltrain.config.overrides import expand_home, take
 from dltrain.errors import UsageError
 from dltrain.files import writing
-from dltrain.options import Options
+from dltrain.options import Options, require_choice
 from dltrain.runs.comparison.compared import ComparedRun, compared_runs
 from dltrain.runs.comparison.differences import (
+    Difference,
     MetricDifference,
     configuration_differences,
     fact_differences,
@@ -20,6 +21,7 @@ from dltrain.runs.comparison.differences import (
     metric_differences,
     only_in_one,
 )
+from dltrain.runs.comparison.networks import AUTO, network_rows
 from dltrain.runs.comparison.reasons import Reason, reasons
 from dltrain.runs.comparison.text import as_json_rows, difference_table, legend, metric_table
 from dltrain.runs.listing.columns import as_json_run
@@ -32,15 +34,19 @@ MAX_DIAGRAMS = 4
 def compare(options: Options) -> None:
     """Print how runs differ; with --out, draw their learning curves."""
     require_picture(options.out)
-    runs = compared_runs(options.names, output_root(options))
+    root, measures = settings(options)
+    runs = compared_runs(options.names, root)
     log.info(legend(runs))
     notes = reasons(runs)
     incomparable = [name for _, names in notes for name in names]
     metrics = metric_differences(runs, incomparable)
     print_notes(notes)
-    print_tables(runs, metrics)
+    networks = network_rows(runs, measures)
+    print_tables(runs, metrics, networks.rows)
+    for line in networks.notes:
+        log.info(line)
     options.outcome["warnings"] = [message for message, _ in notes]
-    options.outcome.update(as_outcome(runs, metrics))
+    options.outcome.update(as_outcome(runs, metrics, networks.rows))
     if options.out is not None:
         draw(runs, Path(options.out))
         options.outcome["picture"] = options.out
@@ -52,12 +58,14 @@ def print_notes(notes: Sequence[Reason]) -> None:
         log.warning(f"note  {message}")
 
 
-def output_root(options: Options) -> Path:
-    """Return paths.output as the overrides set it; UsageError for any other override."""
-    paths, others = take(options.overrides, ["paths.output"])
+def settings(options: Options) -> tuple[Path, str]:
+    """Return paths.output and `measure` as the overrides set them; UsageError for any other."""
+    typed, others = take(options.overrides, ["paths.output", "measure"])
     if others:
         raise UsageError(f"compare takes no settings ({others[0]}): dltrain compare RUN RUN")
-    return Path(expand_home(paths.get("paths.output", "outputs")))
+    measures = typed.get("measure", AUTO)
+    require_choice("measure", measures, (AUTO, "true", "false"))
+    return Path(expand_home(typed.get("paths.output", "outputs"))), measures
 
 
 def require_picture(out: str | None) -> None:
@@ -66,7 +74,11 @@ def require_picture(out: str | None) -> None:
         raise UsageError(f"--out {out}: expected the name of a picture, such as curves.png")
 
 
-def print_tables(runs: Sequence[ComparedRun], metrics: Sequence[MetricDifference]) -> None:
+def print_tables(
+    runs: Sequence[ComparedRun],
+    metrics: Sequence[MetricDifference],
+    networks: Sequence[Difference],
+) -> None:
     """Print what differs: configuration, metrics, and the rest."""
     print_settings(runs)
     if metrics:
@@ -75,7 +87,7 @@ def print_tables(runs: Sequence[ComparedRun], metrics: Sequence[MetricDifference
     facts = fact_differences(runs)
     if facts:
         log.info(difference_table("commit, versions, machine and data", runs, facts))
-    log.info(difference_table("size and cost", runs, figure_rows(runs)))
+    log.info(difference_table("size and cost", runs, figure_rows(runs, networks)))
 
 
 def print_single_metrics(runs: Sequence[ComparedRun]) -> None:
@@ -93,7 +105,11 @@ def print_settings(runs: Sequence[ComparedRun]) -> None:
         log.info("\nthe configurations are the same")
 
 
-def as_outcome(runs: Sequence[ComparedRun], metrics: Sequence[MetricDifference]) -> dict[str, Any]:
+def as_outcome(
+    runs: Sequence[ComparedRun],
+    metrics: Sequence[MetricDifference],
+    networks: Sequence[Difference],
+) -> dict[str, Any]:
     """Return what --json prints."""
     summaries = {run.label: as_json_run(run.summary, run.folder.parent) for run in runs}
     return {
@@ -103,7 +119,7 @@ def as_outcome(runs: Sequence[ComparedRun], metrics: Sequence[MetricDifference])
         "change": dict(changes(metrics)),
         "better": better(runs, metrics),
         "facts": as_json_rows(runs, fact_differences(runs)),
-        "size": as_json_rows(runs, figure_rows(runs)),
+        "size": as_json_rows(runs, figure_rows(runs, networks)),
     }
 
 

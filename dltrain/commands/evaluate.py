@@ -16,6 +16,7 @@ from typing import Any
 from dltrain.config.overrides import take
 from dltrain.options import Options, count_from, output_file
 from dltrain.report.figures import figure_rows
+from dltrain.report.network_figures import figure_texts
 from dltrain.report.predictions import show
 from dltrain.report.sample_files import SAMPLE_FORMATS, require_library, write_samples
 from dltrain.report.summary import rendered_grids
@@ -49,6 +50,10 @@ def evaluate(options: Options) -> None:
         "metrics": evaluation.figures,
         **evaluation.details,
     }
+    network = evaluation.network()
+    if network:
+        log.info(f"\nnetwork (latency on one thread)\n{table(figure_texts(network))}")
+        options.outcome["network"] = network
     for name, scores in evaluation.tables.items():
         log.info(f"\n{scores_table(scores)}")
         options.outcome[name] = with_identifiers(as_mapping(scores))

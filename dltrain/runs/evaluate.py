@@ -14,7 +14,10 @@ from dltrain.engine import Engine, Task
 from dltrain.errors import UsageError
 from dltrain.experiment.experiment import Experiment
 from dltrain.options import require_choice
+from dltrain.report.network_costs import Subject, figures_of
+from dltrain.report.network_figures import Figures
 from dltrain.runs.folder import RunFolder
+from dltrain.runs.network import is_measurable
 from dltrain.runs.open import (
     load_trained,
     position,
@@ -28,7 +31,11 @@ from dltrain.types import AveragesViews, Data, DataSplit, Table
 
 log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
+<<<<<<< HEAD
 TABLES = ("per_class", "per_target", "members")
+=======
+TABLES = ("per_class", "per_target", "per_layer")
+>>>>>>> 8fe988e (Pruning of weights and channels; sizes and latencies of networks in compare and evaluate)
 TableScores = dict[str, dict[str, float | None]]  # by row and column
 
 
@@ -67,13 +74,20 @@ class RunScores:
 
     @property
     def tables(self) -> dict[str, Table]:
-        """The scores of each class or target, by the name of the table; empty without any."""
+        """The scores of each class, target or layer, by the name of the table; may be empty."""
         tables = {}
         for name in TABLES:
             value = self.scores.get(f"{self.split}/{name}")
             if isinstance(value, Table):
                 tables[name] = value
         return tables
+
+    def network(self) -> Figures:
+        """Return size and latency of the network; {} for a task that predicts no single inputs."""
+        batch = next(iter(getattr(self.data, self.split).epoch(0)))
+        if not is_measurable(self.task, batch):
+            return {}
+        return figures_of([Subject.of(self.engine, batch)])[0]
 
     @property
     def details(self) -> dict[str, Any]:

@@ -62,11 +62,12 @@ class Supervised:
         if self.freezing is not None:
             frozen_epochs = self.freezing.epochs
         if self.freezing is not None and frozen_epochs:
-            yield self._stage("frozen", frozen_epochs, train, held_out)
+            yield self.stage("frozen", frozen_epochs, train, held_out)
             self.freezing.thaw()
-        yield self._stage("train", self.epochs - frozen_epochs, train, held_out)
+        yield self.stage("train", self.epochs - frozen_epochs, train, held_out)
 
-    def _stage(self, name: str, epochs: int, train: DataSplit, held_out: DataSplit | None) -> Stage:
+    def stage(self, name: str, epochs: int, train: DataSplit, held_out: DataSplit | None) -> Stage:
+        """Return a stage that trains the network, with an optimizer of its own."""
         optim = self.optim(self.model, epochs * len(train))
         batch_loss = self.batch_loss()
         output_check = OutputCheck(self.model, self.loss, self.expected)

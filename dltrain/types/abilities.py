@@ -337,6 +337,14 @@ class AveragesViews(Protocol):
 
 
 @runtime_checkable
+class ShapesNetwork(Protocol):
+    """A task whose network may be smaller in a checkpoint than its model's settings make it."""
+
+    def shape_like(self, weights: Mapping[str, Any]) -> None:
+        """Give the network the shapes that it has in the state of such a task, by name."""
+
+
+@runtime_checkable
 class ChoosesActions(Protocol):
     """A task that has learned a policy."""
 

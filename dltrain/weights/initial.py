@@ -16,11 +16,12 @@ from dltrain.errors import InputError
 from dltrain.runs.checkpoint import Store
 from dltrain.runs.checkpoint import load as load_checkpoint
 from dltrain.runs.folder import CHECKPOINTS, RunFolder
-from dltrain.types import Standardizes
+from dltrain.types import ShapesNetwork, Standardizes
 from dltrain.weights.lora import merged_weights
 
 log = logging.getLogger("dltrain")
 VOCABULARIES = ("tokenizer", "target_tokenizer", "words")  # keys of a data set's description
+REMOVED_CHANNELS = "pruner._extra_state"  # a state of a task that removes channels has this
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,16 @@ class InitialWeights:
 
         Raises InputError if none are.
         """
+<<<<<<< HEAD
         replace(self, weights=task.named_weights(self.weights))._load_into(task)
 
     def _load_into(self, task: Task) -> None:
+=======
+        if isinstance(task, ShapesNetwork):
+            task.shape_like(self.weights)
+>>>>>>> 8fe988e (Pruning of weights and channels; sizes and latencies of networks in compare and evaluate)
         own = task.state_dict()
+        self._require_channels(own)
         matched = {
             name: self.weights[name]
             for name, value in own.items()
@@ -80,6 +87,18 @@ class InitialWeights:
             if name not in matched:
                 log.info(f"  fresh   {name} {tuple(own[name].shape)}: {self._difference(name)}")
         self._log_unused(own)
+
+    def _require_channels(self, own: Mapping[str, Any]) -> None:
+        """Raise InputError if a network with fewer channels would be loaded only in parts."""
+        if REMOVED_CHANNELS not in self.weights:
+            return
+        for name, value in own.items():
+            if name in self.weights and self.weights[name].shape != value.shape:
+                raise InputError(
+                    f"{self.key}: channels of {self.source} were removed ({name} is "
+                    f"{tuple(self.weights[name].shape)}, not {tuple(value.shape)}); task=pruning "
+                    "task.kind=channels continues with the smaller network"
+                )
 
     def _log_unused(self, own: Collection[str]) -> None:
         """Log the weights that the task, with the names `own`, does not have."""

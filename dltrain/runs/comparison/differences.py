@@ -90,9 +90,16 @@ def facts_of(manifest: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def figure_rows(runs: Sequence[ComparedRun]) -> list[Difference]:
-    """Return the size and the cost of each run, whether they differ or not."""
+def figure_rows(
+    runs: Sequence[ComparedRun], networks: Sequence[Difference] = ()
+) -> list[Difference]:
+    """Return the size and the cost of each run, whether they differ or not.
+
+    `networks` are the rows that are measured; without them parameters are those before training.
+    """
     rows = [Difference("parameters", [run.summary.effective.get("parameters") for run in runs])]
+    if networks:
+        rows = list(networks)
     for key in FIGURES:
         rows.append(Difference(key, [vars(run.summary)[key] for run in runs]))
     return [row for row in rows if set(row.values) != {None}]

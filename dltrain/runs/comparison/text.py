@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dltrain.config.schema import as_yaml
+from dltrain.report import network_figures
 from dltrain.report.text import duration, number, table
 from dltrain.runs.comparison.compared import ComparedRun
 from dltrain.runs.comparison.differences import ABSENT, Difference, MetricDifference
@@ -18,9 +19,10 @@ MISSING = "-"
 BEST = " *"  # after the best value of a row
 FORMATS: dict[str, Callable[[Any], str]] = {
     "seconds": duration,
+    **network_figures.FORMATS,
     **dict.fromkeys(("samples_per_second", "steps", "parameters", "epochs"), lambda n: f"{n:,.0f}"),
 }
-TITLES = {"samples_per_second": "samples/s", "seconds": "time"}
+TITLES = {"samples_per_second": "samples/s", "seconds": "time", **network_figures.TITLES}
 
 
 def legend(runs: Sequence[ComparedRun]) -> str:
