@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -22,15 +22,23 @@ def shrink_to(network: nn.Module, state: Mapping[str, Any], prefix: str = "") ->
     tensor that is missing in `state`, or is not smaller there, stays as it is.
     """
     for path, layer in network.named_modules():
-        if not isinstance(layer, SIZED):
-            continue
-        beginning = f"{prefix}{path}." if path else prefix
-        own = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
-        for name, value in own.items():
-            saved = state.get(beginning + name)
-            if isinstance(saved, Tensor) and is_smaller(saved, value):
-                replace_tensor(layer, name, value.detach().new_empty(saved.shape))
-        update_sizes(layer)
+        if isinstance(layer, SIZED):
+            beginning = f"{prefix}{path}." if path else prefix
+            shrink_layer(layer, state, beginning)
+            update_sizes(layer)
+
+
+def shrink_layer(layer: nn.Module, state: Mapping[str, Any], beginning: str) -> None:
+    """Give the tensors of a layer the smaller shapes that they have in `state`."""
+    for name, value in tensors_of(layer).items():
+        saved = state.get(beginning + name)
+        if isinstance(saved, Tensor) and is_smaller(saved, value):
+            replace_tensor(layer, name, value.detach().new_empty(saved.shape))
+
+
+def tensors_of(layer: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and the buffers of a layer by name."""
+    return {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
 
 
 def is_smaller(saved: Tensor, value: Tensor) -> bool:
@@ -53,18 +61,14 @@ def replace_tensor(layer: nn.Module, name: str, value: Tensor) -> None:
 
 def update_sizes(layer: nn.Module) -> None:
     """Set the numbers of channels that a layer says it has to those of its weight."""
-    if isinstance(layer, nn.Linear):
-        layer.out_features, layer.in_features = layer.weight.shape
-    elif isinstance(layer, CONVOLUTIONS):
-        update_convolution(layer)
-    elif isinstance(layer, _BatchNorm) and layer.weight is not None:
-        layer.num_features = len(layer.weight)
-    elif isinstance(layer, nn.LayerNorm) and layer.weight is not None:
-        layer.normalized_shape = tuple(layer.weight.shape)
-    elif isinstance(layer, nn.GroupNorm) and layer.weight is not None:
-        layer.num_channels = len(layer.weight)
-    elif isinstance(layer, nn.PReLU):
-        layer.num_parameters = len(layer.weight)
+    for kind, update in UPDATES.items():
+        if isinstance(layer, kind) and layer.weight is not None:
+            update(layer)
+
+
+def update_linear(layer: nn.Linear) -> None:
+    """Set the numbers of features of a linear layer."""
+    layer.out_features, layer.in_features = layer.weight.shape
 
 
 def update_convolution(layer: Convolution) -> None:
@@ -73,6 +77,36 @@ def update_convolution(layer: Convolution) -> None:
         layer.groups = len(layer.weight)
     layer.out_channels = len(layer.weight)
     layer.in_channels = layer.weight.shape[1] * layer.groups
+
+
+def update_batch_norm(layer: _BatchNorm) -> None:
+    """Set the number of features of batch norm."""
+    layer.num_features = len(layer.weight)
+
+
+def update_layer_norm(layer: nn.LayerNorm) -> None:
+    """Set the shape that layer norm normalizes."""
+    layer.normalized_shape = tuple(layer.weight.shape)
+
+
+def update_group_norm(layer: nn.GroupNorm) -> None:
+    """Set the number of channels of group norm."""
+    layer.num_channels = len(layer.weight)
+
+
+def update_prelu(layer: nn.PReLU) -> None:
+    """Set the number of slopes of PReLU."""
+    layer.num_parameters = len(layer.weight)
+
+
+UPDATES: dict[Any, Callable[[Any], None]] = {
+    CONVOLUTIONS: update_convolution,
+    nn.Linear: update_linear,
+    _BatchNorm: update_batch_norm,
+    nn.LayerNorm: update_layer_norm,
+    nn.GroupNorm: update_group_norm,
+    nn.PReLU: update_prelu,
+}
 
 
 def is_depthwise(layer: nn.Module) -> bool:

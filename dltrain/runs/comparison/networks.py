@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dltrain.report.network_figures import TITLES, Figures
 from dltrain.runs.comparison.compared import ComparedRun
@@ -34,15 +35,19 @@ def network_rows(runs: Sequence[ComparedRun], measures: str) -> Networks:
     if measures == AUTO and len(open_to) > MAX_MEASURED:
         note = f"the networks of {len(open_to)} runs are not measured; measure=true does"
         return Networks(notes=[note])
+    return measured(runs, open_to)
+
+
+def measured(runs: Sequence[ComparedRun], open_to: Sequence[ComparedRun]) -> Networks:
+    """Return the rows of all runs after measuring those that are `open_to`."""
     from dltrain.runs.network import network_figures  # imports torch
 
-    measured, reasons = network_figures([RunFolder(run.folder) for run in open_to])
-    by_label = {run.label: figures for run, figures in zip(open_to, measured, strict=True)}
+    figures, reasons = network_figures([RunFolder(run.folder) for run in open_to])
+    by_label = dict(zip((run.label for run in open_to), figures, strict=True))
     notes = [f"{open_to[index].label} is not measured: {why}" for index, why in reasons.items()]
-    rows = [row_of(name, runs, by_label) for name in TITLES]
-    if not any(by_label.values()):
-        rows = []
-    return Networks(rows, notes)
+    if not any(figures):
+        return Networks(notes=notes)
+    return Networks([row_of(name, runs, by_label) for name in TITLES], notes)
 
 
 def row_of(name: str, runs: Sequence[ComparedRun], by_label: dict[str, Figures]) -> Difference:
@@ -52,8 +57,10 @@ def row_of(name: str, runs: Sequence[ComparedRun], by_label: dict[str, Figures])
     """
     values = [by_label.get(run.label, {}).get(name) for run in runs]
     if name == PARAMETERS:
-        before = [run.summary.effective.get(name) for run in runs]
-        values = [
-            own if value is None else value for value, own in zip(values, before, strict=True)
-        ]
+        values = [known_parameters(run, value) for run, value in zip(runs, values, strict=True)]
     return Difference(name, values)
+
+
+def known_parameters(run: ComparedRun, measured: float | None) -> Any:
+    """Return the measured parameters of a run, or those before training."""
+    return run.summary.effective.get(PARAMETERS) if measured is None else measured

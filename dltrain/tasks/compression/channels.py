@@ -22,7 +22,7 @@ from dltrain.tasks.compression.couplings import (
 from dltrain.tasks.compression.selection import GONE, Scope, kept, require_rest
 from dltrain.types import AuxiliaryHeads, Spec, Table
 from dltrain.weights.freezing import matching_names
-from dltrain.weights.shapes import replace_tensor, shrink_to, update_sizes
+from dltrain.weights.shapes import replace_tensor, shrink_to, tensors_of, update_sizes
 
 EXAMPLES = 2  # inputs of a trial pass
 TRIED_FRACTION = 0.5  # of the channels are removed in a trial
@@ -227,8 +227,7 @@ def kept_layers(network: nn.Module, skip: Sequence[str | int]) -> set[str]:
 
 def select(layer: nn.Module, dim: int, channels: Tensor) -> None:
     """Keep only some `channels` (N,) of a layer, along dimension `dim` of its weight."""
-    tensors = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
-    for name, value in tensors.items():
+    for name, value in tensors_of(layer).items():
         if value.ndim > dim:
             part = value.detach().index_select(dim, channels.to(value.device))
             replace_tensor(layer, name, part)

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dltrain.weights.shapes import CONVOLUTIONS, is_depthwise
+from dltrain.weights.shapes import CONVOLUTIONS, Convolution, is_depthwise
 
 MISSING = 'channels are found by torch-pruning: pip install "dltrain-cli[compress]"'
 STAYS = -1  # in place of the unit of a channel that cannot be removed
 NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
 End = Literal["out", "in"]
+ENDS: dict[str, End] = {"prune_in_channels": "in"}  # by torch-pruning's functions; others: out
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,30 @@ def sides_of(network: nn.Module) -> list[Side]:
 
 def sizes_of(layer: nn.Module) -> dict[End, int]:
     """Return the numbers of channels of a layer's sides; {} if its channels cannot be removed."""
-    if is_depthwise(layer):
-        return {"out": layer.out_channels}  # type: ignore[dict-item]
-    if isinstance(layer, CONVOLUTIONS):
-        return {"out": layer.out_channels, "in": layer.in_channels}
+    if isinstance(layer, NORMS):
+        return norm_sizes(layer)
     if isinstance(layer, nn.Linear):
         return {"out": layer.out_features, "in": layer.in_features}
-    if isinstance(layer, nn.GroupNorm) and layer.num_groups > 1:
-        return {}
-    weight = layer.weight if isinstance(layer, NORMS) else None
-    if isinstance(weight, Tensor) and weight.ndim == 1:
-        return {"out": len(weight)}
+    if isinstance(layer, CONVOLUTIONS):
+        return convolution_sizes(layer)
     return {}
+
+
+def convolution_sizes(layer: Convolution) -> dict[End, int]:
+    """Return the numbers of channels of a convolution; {} if it has groups of several channels."""
+    if is_depthwise(layer):
+        return {"out": layer.out_channels}
+    if layer.groups > 1:
+        return {}
+    return {"out": layer.out_channels, "in": layer.in_channels}
+
+
+def norm_sizes(layer: Any) -> dict[End, int]:
+    """Return the number of channels of a norm; {} if they do not stand for themselves."""
+    has_groups = isinstance(layer, nn.GroupNorm) and layer.num_groups > 1
+    if layer.weight is None or layer.weight.ndim > 1 or has_groups:
+        return {}
+    return {"out": len(layer.weight)}
 
 
 def no_units(sides: Sequence[Side]) -> tuple[Tensor, Tensor]:
@@ -90,26 +103,40 @@ def couple(
         ValueError: A layer is of a kind whose channels cannot be removed.
     """
     traced = copy.deepcopy(network).cpu().eval().requires_grad_(True)
+    table = UnitTable(sides_of(traced))
     names = {layer: name for name, layer in traced.named_modules()}
-    sides = sides_of(traced)
-    starts = list(accumulate((side.size for side in sides), initial=0))
-    place = {(side.layer, side.end): start for side, start in zip(sides, starts, strict=False)}
-    units, groups = no_units(sides)
-    count, group = 0, 0
     for members in groups_of(traced, example):
         parts = list(parts_of(members, names))
-        if any(part.end == "out" and part.layer in kept for part in parts):
-            continue
+        outputs = {part.layer for part in parts if part.end == "out"}
+        if outputs.isdisjoint(kept):
+            table.add(parts, size=len(members[0].idxs))
+    return table.units, table.groups
+
+
+class UnitTable:
+    """The units of the channels of all sides, filled group by group; see `couple`."""
+
+    def __init__(self, sides: Sequence[Side]) -> None:
+        self.units, self.groups = no_units(sides)
+        starts = accumulate((side.size for side in sides), initial=0)
+        self.starts = {(side.layer, side.end): start for side, start in zip(sides, starts)}  # noqa: B905
+        self.num_units = 0
+        self.num_groups = 0
+
+    def add(self, parts: Sequence[CoupledChannels], size: int) -> None:
+        """Add a group of `size` units.
+
+        Raises:
+            ValueError: A channel belongs to another unit already.
+        """
         for part in parts:
-            entries = place[part.layer, part.end] + torch.tensor(part.channels)
-            if units[entries].ne(STAYS).any():
+            entries = self.starts[part.layer, part.end] + torch.tensor(part.channels)
+            if self.units[entries].ne(STAYS).any():
                 raise ValueError(f"channels of {part.layer} depend on each other in several ways")
-            units[entries] = count + torch.tensor(part.roots)
-        size = len(members[0].idxs)
-        groups[count : count + size] = group
-        count += size
-        group += 1
-    return units, groups
+            self.units[entries] = self.num_units + torch.tensor(part.roots)
+        self.groups[self.num_units : self.num_units + size] = self.num_groups
+        self.num_units += size
+        self.num_groups += 1
 
 
 def groups_of(network: nn.Module, example: Tensor) -> Iterator[Any]:
@@ -123,10 +150,12 @@ def groups_of(network: nn.Module, example: Tensor) -> Iterator[Any]:
         graph.build_dependency(
             network, example, forward_fn=lambda net, x: marked(net(x)), verbose=False
         )
-        for members in graph.get_all_groups():
-            kinds = {type(dep.target.module).__name__ for dep, _ in members}
-            if "_OutputOp" not in kinds:
-                yield members
+        yield from filter(is_within, graph.get_all_groups())
+
+
+def is_within(members: Any) -> bool:
+    """Return whether a group of torch-pruning does not reach the network's output."""
+    return all(type(dep.target.module).__name__ != "_OutputOp" for dep, _ in members)
 
 
 def marked(outputs: Any) -> Any:
@@ -156,16 +185,13 @@ def parts_of(members: Any, names: Mapping[nn.Module, str]) -> Iterator[CoupledCh
         layer = member.dep.target.module
         if isinstance(layer, nn.Parameter):
             raise ValueError("a parameter outside of the layers depends on channels")
-        if layer not in names:  # an operation such as an addition
-            continue
-        end: End = "out"
-        if member.dep.handler.__name__ == "prune_in_channels":
-            end = "in"
-        if end not in sizes_of(layer) or is_grouped(layer):
-            raise ValueError(f"the channels of {names[layer]}, {layer}, cannot be removed")
-        yield CoupledChannels(names[layer], end, list(member.idxs), list(member.root_idxs))
+        if layer in names:  # and no operation such as an addition
+            yield coupled(member, names[layer], layer)
 
 
-def is_grouped(layer: nn.Module) -> bool:
-    """Return whether a layer is a convolution of several groups, other than of single channels."""
-    return isinstance(layer, CONVOLUTIONS) and layer.groups > 1 and not is_depthwise(layer)
+def coupled(member: Any, name: str, layer: nn.Module) -> CoupledChannels:
+    """Return the channels of a layer in a group of torch-pruning."""
+    end = ENDS.get(member.dep.handler.__name__, "out")
+    if end not in sizes_of(layer):
+        raise ValueError(f"the channels of {name}, {layer}, cannot be removed")
+    return CoupledChannels(name, end, list(member.idxs), list(member.root_idxs))

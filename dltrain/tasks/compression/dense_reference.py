@@ -59,5 +59,5 @@ class DenseReference(NoReference):
 
     def figures(self, accuracy: float) -> dict[str, float]:
         """Return the accuracy of the dense network, and how far the pruned one is below it."""
-        dense = int(torch.stack(self.hits).sum()) / self.samples
+        dense = float(torch.stack(self.hits).sum() / self.samples)
         return {"dense_accuracy": dense, "accuracy_drop": dense - accuracy}
