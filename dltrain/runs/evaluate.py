@@ -31,11 +31,7 @@ from dltrain.types import AveragesViews, Data, DataSplit, Table
 
 log = logging.getLogger("dltrain")
 SPLITS = ("train", "val", "test")
-<<<<<<< HEAD
-TABLES = ("per_class", "per_target", "members")
-=======
-TABLES = ("per_class", "per_target", "per_layer")
->>>>>>> 8fe988e (Pruning of weights and channels; sizes and latencies of networks in compare and evaluate)
+TABLES = ("per_class", "per_target", "per_layer", "members")
 TableScores = dict[str, dict[str, float | None]]  # by row and column
 
 

@@ -62,14 +62,11 @@ class InitialWeights:
 
         Raises InputError if none are.
         """
-<<<<<<< HEAD
         replace(self, weights=task.named_weights(self.weights))._load_into(task)
 
     def _load_into(self, task: Task) -> None:
-=======
         if isinstance(task, ShapesNetwork):
             task.shape_like(self.weights)
->>>>>>> 8fe988e (Pruning of weights and channels; sizes and latencies of networks in compare and evaluate)
         own = task.state_dict()
         self._require_channels(own)
         matched = {
