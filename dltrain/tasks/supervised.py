@@ -68,6 +68,7 @@ class Supervised:
 
     def stage(self, name: str, epochs: int, train: DataSplit, held_out: DataSplit | None) -> Stage:
         """Return a stage that trains the network, with an optimizer of its own."""
+        """Return a stage that trains the network for some epochs."""
         optim = self.optim(self.model, epochs * len(train))
         batch_loss = self.batch_loss()
         output_check = OutputCheck(self.model, self.loss, self.expected)
