@@ -133,6 +133,7 @@ class Task(nn.Module):
     networks: ClassVar[tuple[str, ...]] = ()
     mixes: ClassVar[bool] = True
     divisible: ClassVar[bool] = True
+    several_processes: ClassVar[bool] = True
     run_keys: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

@@ -96,6 +96,9 @@ def release_others() -> None:
 def require_divisible(experiment: Experiment) -> None:
     """Raise ConfigError for settings that several processes cannot have."""
     problems = []
+    if not experiment.task.several_processes:
+        why = "this task trains in one process; set device.processes=1"
+        problems.append((f"device.processes={experiment.device.num_processes()}", why))
     if experiment.trainer.on_oom == "halve":
         why = (
             "a process that divides its batch would leave the others waiting; set "

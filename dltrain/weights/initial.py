@@ -20,6 +20,7 @@ from dltrain.types import ShapesNetwork, Standardizes
 from dltrain.weights.lora import merged_weights
 
 log = logging.getLogger("dltrain")
+QUANTIZED = ("_int8", "_int4")  # end the names of weights in a few bits
 VOCABULARIES = ("tokenizer", "target_tokenizer", "words")  # keys of a data set's description
 REMOVED_CHANNELS = "pruner._extra_state"  # a state of a task that removes channels has this
 
@@ -60,7 +61,7 @@ class InitialWeights:
     def load_into(self, task: Task) -> None:
         """Load all weights whose name and shape are those of the task's, and log which are not.
 
-        Raises InputError if none are.
+        Raises InputError if none are, or the weights are quantized.
         """
         replace(self, weights=task.named_weights(self.weights))._load_into(task)
 
@@ -69,6 +70,7 @@ class InitialWeights:
             task.shape_like(self.weights)
         own = task.state_dict()
         self._require_channels(own)
+        self._require_real()
         matched = {
             name: self.weights[name]
             for name, value in own.items()
@@ -96,6 +98,13 @@ class InitialWeights:
                     f"{tuple(self.weights[name].shape)}, not {tuple(value.shape)}); task=pruning "
                     "task.kind=channels continues with the smaller network"
                 )
+    def _require_real(self) -> None:
+        """Raise InputError for weights in a few bits, with which no training can begin."""
+        if any(name.endswith(QUANTIZED) for name in self.weights):
+            raise InputError(
+                f"{self.key}: the weights of {self.source} are quantized, and training cannot "
+                "begin with them; name a run that is not"
+            )
 
     def _log_unused(self, own: Collection[str]) -> None:
         """Log the weights that the task, with the names `own`, does not have."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from time import perf_counter
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from dltrain.types import Table
 BATCH_SIZES = (1, 64)
 MAX_ROUNDS = 30
 MIN_ROUNDS = 3
+LARGE = 1000
 SECONDS = 0.5  # of the timing of both networks at one batch size
 
 
@@ -81,11 +81,10 @@ def described(table: Table) -> str:
     """Return a line with each figure of a table of two rows: before -> after."""
     parts = []
     for name, (before, after) in zip(table.columns, table.values.T.tolist(), strict=True):
-        parts.append(f"{name} {before:.4g} → {after:.4g}")
-    return ", ".join(parts)
+        parts.append(f"{name} {figure(before)} → {figure(after)}")
+    return "; ".join(parts)
 
 
-def sizes(models: Sequence[nn.Module]) -> dict[str, Any]:
-    """Return the size of the second network as a fraction of that of the first."""
-    before, after = map(stored_bytes, models)
-    return {"size_ratio": after / before}
+def figure(value: float) -> str:
+    """Return a number with four digits, a large one without a fraction."""
+    return f"{value:,.0f}" if value >= LARGE else f"{value:.4g}"

@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from dltrain.engine import Direction, Stage
 from dltrain.losses import evaluation_sum, training_mean
 from dltrain.optim import Optim
-from dltrain.tasks.compression.quantization_stages import QuantizationStages, Scorer
+from dltrain.tasks.compression.quantization_stages import (
+    QuantizationStages,
+    Scorer,
+    warn_of_endless_training,
+)
 from dltrain.tasks.compression.quantized.quantizer import Quantizer, Settings
 from dltrain.tasks.compression.quantized.restoring import restore_quantized
 from dltrain.tasks.directions import watch_direction
@@ -33,6 +37,7 @@ class LanguageModelQuantization(LanguageModeling):
     """
 
     divisible = False
+    several_processes = False
 
     def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
@@ -63,6 +68,7 @@ class LanguageModelQuantization(LanguageModeling):
 
     def stages(self) -> Iterator[Stage]:
         """Yield the stage of the training, then those of the quantization."""
+        warn_of_endless_training(self.epochs)
         if self.epochs:
             for stage in super().stages():
                 yield stage

@@ -14,7 +14,10 @@ from dltrain.engine import Direction, Stage
 from dltrain.losses import training_mean
 from dltrain.optim import Optim
 from dltrain.tasks.classification import Classification
-from dltrain.tasks.compression.quantization_stages import QuantizationStages
+from dltrain.tasks.compression.quantization_stages import (
+    QuantizationStages,
+    warn_of_endless_training,
+)
 from dltrain.tasks.compression.quantized.conversion import Method
 from dltrain.tasks.compression.quantized.observing import Observer
 from dltrain.tasks.compression.quantized.quantizer import Quantizer, Settings
@@ -54,6 +57,7 @@ class Quantization(Classification):
     """
 
     divisible = False
+    several_processes = False
     networks = ("qat",)
 
     def __init__(  # noqa: PLR0913 - the keys of the configuration
@@ -93,6 +97,7 @@ class Quantization(Classification):
 
     def stages(self) -> Iterator[Stage]:
         """Yield the stages of the training, then those of the quantization."""
+        warn_of_endless_training(self.epochs)
         if self.epochs:
             for stage in super().stages():
                 yield stage

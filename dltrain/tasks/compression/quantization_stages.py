@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +24,15 @@ CHECKED_BATCHES = 4  # training batches that the quantized network runs on
 Loss = tuple[Tensor, Tensor | int]
 Scorer = Callable[[Any], Tensor]
 """Returns (2,) for a batch: the sum of a score over it, and its weight."""
+
+
+def warn_of_endless_training(epochs: int) -> None:
+    """Log a warning if the training has no last epoch, after which the network is quantized."""
+    if epochs == sys.maxsize:
+        log.warning(
+            "the network is quantized after the last epoch of its training, and trainer.epochs is "
+            "null: the run ends before that; set trainer.epochs"
+        )
 
 
 @dataclass
@@ -152,6 +162,6 @@ class ScoredBatches:
             yield batch
 
     def mean(self) -> float:
-        """Return the mean of the score over all batches."""
-        total, weight = torch.stack(self.sums).double().sum(0).tolist()
-        return float(total / weight)
+        """Return the mean of the score over all batches, in single precision as other scores."""
+        total, weight = torch.stack(self.sums).double().sum(0)
+        return float((total / weight).float())

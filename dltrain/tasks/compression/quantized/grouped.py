@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from dltrain.tasks.compression.quantized.kernels import PackedInt4, computes_bfloat16
+from dltrain.tasks.compression.quantized.packing import Packing
 
 LEVELS = 16
 MIDDLE = 8  # the integer that stands for the offset of its group
@@ -57,7 +62,7 @@ def range_parameters(lowest: Tensor, highest: Tensor) -> Tensor:
     return torch.cat([scale, lowest + MIDDLE * scale], dim=2).half()
 
 
-class Int4Layer(nn.Module):
+class Int4Layer(Packing):
     """A weight (O, I) in int4: `weight_int4` (O, I / 2), two numbers a byte.
 
     `weight_groups` (O, I / G, 2), half precision, are the scale and the offset of each group of G
@@ -92,7 +97,10 @@ class Int4Layer(nn.Module):
 
 
 class Int4Linear(Int4Layer):
-    """A linear layer with int4 weights; its inputs (..., I) stay real."""
+    """A linear layer with int4 weights; its inputs (..., I) stay real.
+
+    On a CPU with instructions for bfloat16 the products are of that type.
+    """
 
     bias: Tensor | None
 
@@ -104,7 +112,19 @@ class Int4Linear(Int4Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return W x + b (..., O) of x (..., I)."""
-        return F.linear(x, self.weight.to(x.dtype), self.bias)
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return F.linear(x.float(), self.weight, self.bias)
+        if self.packed is None:
+            self.packed = self._pack(x)
+        product: Tensor = self.packed(x)
+        return product if self.bias is None else product + self.bias
+
+    def _pack(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return what multiplies x by the weight."""
+        if computes_bfloat16(x):
+            return PackedInt4(unpacked_pairs(self.weight_int4), self.weight_groups, self.weight)
+        weight = self.weight
+        return lambda x: F.linear(x.float(), weight)
 
 
 class Int4Embedding(Int4Layer):

@@ -113,3 +113,46 @@ class PackedConv2d:
             "",
         )
         return maps
+
+
+MAX_KERNEL_ROWS = 8  # for more the product with a dense weight is faster
+KERNEL_OUTPUTS = 16  # of whose multiples the kernel computes
+
+
+def has_int4_kernel() -> bool:
+    """Return whether this build of torch multiplies by int4 weights on a CPU."""
+    try:
+        return bool(torch.ops.aten._weight_int4pack_mm_for_cpu)
+    except AttributeError:
+        return False
+
+
+HAS_INT4_KERNEL = has_int4_kernel()
+
+
+class PackedInt4:
+    """Int4 weights for products in bfloat16: packed for a few rows, and dense for many.
+
+    `integers` (O, I) are 0 to 15, `parameters` (O, I / G, 2) the scale and offset of each group,
+    `dense` (O, I) the real weight.
+    """
+
+    def __init__(self, integers: Tensor, parameters: Tensor, dense: Tensor) -> None:
+        self.dense = dense.to(torch.bfloat16)
+        self.group_size = integers.shape[1] // parameters.shape[1]
+        self.parameters = parameters.transpose(0, 1).contiguous().to(torch.bfloat16)
+        self.packed: Tensor | None = None
+        if HAS_INT4_KERNEL and len(integers) % KERNEL_OUTPUTS == 0:
+            packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(integers.int(), 1)
+            self.packed = packed
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the products (..., O), float32, of x (..., I)."""
+        rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
+        if self.packed is None or len(rows) > MAX_KERNEL_ROWS:
+            product = rows @ self.dense.T
+        else:
+            product = torch.ops.aten._weight_int4pack_mm_for_cpu(
+                rows, self.packed, self.group_size, self.parameters
+            )
+        return product.float().view(*x.shape[:-1], -1)
