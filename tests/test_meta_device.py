@@ -36,6 +36,7 @@ NEVER_LOGGED = 10**9  # steps between two records: nothing is logged within a te
 SMALLER = {  # the same layers over shorter sequences
     "bilstm_imdb": ["dataset.max_length=8"],
     "gru_imdb": ["dataset.max_length=8"],
+    "quantize_lstm_imdb": ["dataset.max_length=8"],
     "lstm_imdb": ["dataset.max_length=8"],
     "rnn_imdb": ["dataset.max_length=8"],
     "stacked_lstm_imdb": ["dataset.max_length=8"],

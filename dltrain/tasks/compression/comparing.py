@@ -36,13 +36,13 @@ def latencies(
         call(model, inputs)  # packs weights, and makes the device ready
     start = perf_counter()
     while len(times[0]) < MAX_ROUNDS:
-        for model, taken in zip(models, times, strict=True):
+        for model, milliseconds in zip(models, times, strict=True):
             before = perf_counter()
             call(model, inputs).flatten()[:1].tolist()  # which waits for the device
-            taken.append(1000 * (perf_counter() - before))
+            milliseconds.append(1000 * (perf_counter() - before))
         if perf_counter() - start > SECONDS and len(times[0]) >= MIN_ROUNDS:
             break
-    return [median(taken) for taken in times]
+    return [median(milliseconds) for milliseconds in times]
 
 
 def of_size(inputs: Tensor, size: int) -> Tensor:
@@ -72,7 +72,7 @@ def comparison(
         rows=tuple(models),
         columns=tuple(columns),
         row_title="network",
-        note="latencies are medians, taken in turns",
+        note="latencies are medians, measured in turns",
         plain=tuple(columns),
     )
 

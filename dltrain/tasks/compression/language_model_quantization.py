@@ -15,7 +15,7 @@ from dltrain.tasks.compression.quantization_stages import (
     Scorer,
     warn_of_endless_training,
 )
-from dltrain.tasks.compression.quantized.quantizer import Quantizer, Settings
+from dltrain.tasks.compression.quantized.quantizer import Quantizer, QuantizerSettings
 from dltrain.tasks.compression.quantized.restoring import restore_quantized
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.text.language_modeling import Batch, LanguageModeling
@@ -61,7 +61,9 @@ class LanguageModelQuantization(LanguageModeling):
         super().__init__(
             data, model, loss, optim, epochs, sample_tokens, temperature, top_p, watch, mode
         )
-        self.quantizer = Quantizer(model, Settings(method, group_size=group_size, skip=skip))
+        self.quantizer = Quantizer(
+            model, QuantizerSettings(method, group_size=group_size, skip=skip)
+        )
         self.observers = self.quantizer.observers
         self.calibration_batches = calibration_batches
         self.register_load_state_dict_pre_hook(restore_quantized)

@@ -20,7 +20,7 @@ from dltrain.tasks.compression.quantization_stages import (
 )
 from dltrain.tasks.compression.quantized.conversion import Method
 from dltrain.tasks.compression.quantized.observing import Observer
-from dltrain.tasks.compression.quantized.quantizer import Quantizer, Settings
+from dltrain.tasks.compression.quantized.quantizer import Quantizer, QuantizerSettings
 from dltrain.tasks.compression.quantized.restoring import restore_quantized
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.images.views import View, mean_logits
@@ -87,7 +87,7 @@ class Quantization(Classification):
             data, model, loss, optim, epochs, watch, mode, top_k, metrics, views, freezing
         )
         self.quantizer = Quantizer(
-            model, Settings(method, observer, activation_bits, group_size, skip)
+            model, QuantizerSettings(method, observer, activation_bits, group_size, skip)
         )
         self.observers = self.quantizer.observers
         self.calibration_batches = calibration_batches

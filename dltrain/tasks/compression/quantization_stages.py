@@ -123,15 +123,15 @@ class QuantizationStages:
         reference = self.quantizer.reference
         if reference is None:
             return self.evaluate(batches)
-        seen = ScoredBatches(batches, self.scorer(reference))
-        scores = self.evaluate(seen)
-        before = seen.mean()
+        scored = ScoredBatches(batches, self.scorer(reference))
+        scores = self.evaluate(scored)
+        before = scored.mean()
         models = {"float": reference, "quantized": self.quantizer.model}
         ratio = stored_bytes(self.quantizer.model) / stored_bytes(reference)
         table = comparison(
             models,
             {"float": {self.metric: before}, "quantized": {self.metric: scores[self.metric]}},
-            seen.first,
+            scored.first,
             self.answer,
         )
         log.info(f"quantization: {described(table)}")

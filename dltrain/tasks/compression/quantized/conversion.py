@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dltrain.tasks.compression.quantized.aware import AwareConv2d, AwareLinear, ConvolutionSettings
 from dltrain.tasks.compression.quantized.folding import (
-    Convolution,
+    FoldableConvolution,
     convolution_of,
     folded_weights,
 )
@@ -177,7 +177,7 @@ def convert_static(model: nn.Module, layers: Layers, ranges: Mapping[str, Range]
 
 
 def _convert_convolution(
-    model: nn.Module, convolution: Convolution, inputs: Range, outputs: Range | None
+    model: nn.Module, convolution: FoldableConvolution, inputs: Range, outputs: Range | None
 ) -> None:
     """Replace a convolution with what it includes by one in int8."""
     weight, bias = folded_weights(model, convolution)

@@ -13,7 +13,7 @@ from dltrain.tasks.compression.quantized.layers import Folded
 
 
 @dataclass(frozen=True)
-class Convolution:
+class FoldableConvolution:
     """A convolution of a network, and the names of the batch norm and the ReLU that follow it.
 
     A name is "" where there is none.
@@ -29,7 +29,7 @@ class Convolution:
         return self.relu or self.norm or self.name
 
 
-def convolution_of(model: nn.Module, name: str, readers: Mapping[str, str]) -> Convolution:
+def convolution_of(model: nn.Module, name: str, readers: Mapping[str, str]) -> FoldableConvolution:
     """Return the convolution `name` of a network with what follows it, by `only_readers`."""
     norm = readers.get(name, "")
     if not norm or not folds(model.get_submodule(norm)):
@@ -37,7 +37,7 @@ def convolution_of(model: nn.Module, name: str, readers: Mapping[str, str]) -> C
     relu = readers.get(norm or name, "")
     if not relu or type(model.get_submodule(relu)) is not nn.ReLU:
         relu = ""
-    return Convolution(name, norm, relu)
+    return FoldableConvolution(name, norm, relu)
 
 
 def folds(layer: nn.Module) -> bool:
@@ -47,7 +47,9 @@ def folds(layer: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def folded_weights(model: nn.Module, convolution: Convolution) -> tuple[Tensor, Tensor | None]:
+def folded_weights(
+    model: nn.Module, convolution: FoldableConvolution
+) -> tuple[Tensor, Tensor | None]:
     """Return the weight (O, I, h, w) and bias (O,) of a convolution with its batch norm.
 
     With the running mean m and variance v of the norm, its factor g and offset b, the weight W and

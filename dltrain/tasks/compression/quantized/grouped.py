@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dltrain.tasks.compression.quantized.kernels import PackedInt4, computes_bfloat16
-from dltrain.tasks.compression.quantized.packing import Packing
+from dltrain.tasks.compression.quantized.kernels import PackedInt4, computes_bfloat16, is_recorded
+from dltrain.tasks.compression.quantized.packing import PackingLayer
 
 LEVELS = 16
 MIDDLE = 8  # the integer that stands for the offset of its group
@@ -62,7 +62,7 @@ def range_parameters(lowest: Tensor, highest: Tensor) -> Tensor:
     return torch.cat([scale, lowest + MIDDLE * scale], dim=2).half()
 
 
-class Int4Layer(Packing):
+class Int4Layer(PackingLayer):
     """A weight (O, I) in int4: `weight_int4` (O, I / 2), two numbers a byte.
 
     `weight_groups` (O, I / G, 2), half precision, are the scale and the offset of each group of G
@@ -112,7 +112,7 @@ class Int4Linear(Int4Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return W x + b (..., O) of x (..., I)."""
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if is_recorded():
             return F.linear(x.float(), self.weight, self.bias)
         if self.packed is None:
             self.packed = self._pack(x)

@@ -30,8 +30,12 @@ HAS_KERNELS = has_kernels()
 
 def computes_integers(x: Tensor) -> bool:
     """Return whether the kernels take x: on a CPU, and unless the network is being exported."""
-    is_recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return HAS_KERNELS and x.device.type == "cpu" and not is_recorded
+    return HAS_KERNELS and x.device.type == "cpu" and not is_recorded()
+
+
+def is_recorded() -> bool:
+    """Return whether the calls of the network are recorded now, to compile or to export it."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def has_bfloat16() -> bool:

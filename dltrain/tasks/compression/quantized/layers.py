@@ -17,8 +17,9 @@ from dltrain.tasks.compression.quantized.kernels import (
     PackedConv2d,
     PackedLinear,
     computes_integers,
+    is_recorded,
 )
-from dltrain.tasks.compression.quantized.packing import Packing
+from dltrain.tasks.compression.quantized.packing import PackingLayer
 from dltrain.tasks.compression.quantized.rounding import (
     SMALLEST_SCALE,
     WEIGHT_BOUND,
@@ -29,11 +30,12 @@ from dltrain.tasks.compression.quantized.rounding import (
 )
 
 MIDDLE = 128  # of uint8
+MIN_ROUNDED_WEIGHTS = 2**15  # of a linear layer whose inputs are rounded as they come
 Range = tuple[Tensor, Tensor]
 """The scale () and the zero point () of activations in uint8."""
 
 
-class Int8Layer(Packing):
+class Int8Layer(PackingLayer):
     """A layer with an int8 weight (O, ...), a scale for each output, and a bias (O,) or None."""
 
     weight_int8: Tensor
@@ -69,11 +71,14 @@ def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
 class DynamicLinear(Int8Layer):
     """A linear layer W (O, I) in int8, whose inputs are rounded as they come.
 
-    Each input vector (..., I) is rounded to int8 by its own largest number.
+    Each input vector (..., I) is rounded to int8 by its own largest number. A small layer computes
+    with real inputs, because rounding them takes longer than the product.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Return W x + b (..., O) of x (..., I)."""
+        if self.weight_int8.numel() < MIN_ROUNDED_WEIGHTS:
+            return self._by_real_weights(x.float())
         steps, scales = quantize_rows(x.float())
         if computes_integers(x):
             if self.packed is None:
@@ -83,6 +88,14 @@ class DynamicLinear(Int8Layer):
         else:
             product = F.linear(steps, self.weight) * scales
         return product if self.bias is None else product + self.bias
+
+    def _by_real_weights(self, x: Tensor) -> Tensor:
+        """Return W x + b (..., O) of x (..., I), all real; the real weights are kept."""
+        if is_recorded():
+            return F.linear(x, self.weight, self.bias)
+        if self.packed is None:
+            self.packed = self.weight
+        return F.linear(x, self.packed, self.bias)
 
 
 class StaticLayer(Int8Layer):

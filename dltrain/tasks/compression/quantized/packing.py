@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 
-class Packing(nn.Module):
+class PackingLayer(nn.Module):
     """A layer whose `packed` form is made at a call, and again after the weights change.
 
     It is in no copy and no saved state.

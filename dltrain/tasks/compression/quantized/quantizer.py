@@ -33,8 +33,8 @@ MAX_NAMED = 8  # layers in a message
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a method of quantization needs to know; see `Quantization` for the fields."""
+class QuantizerSettings:
+    """The settings of a quantization; see `Quantization` for the fields."""
 
     method: Method
     observer: Observer = "mse"
@@ -55,7 +55,7 @@ class Quantizer:
         ValueError: A pattern of `skip` fits no layer, or the method cannot quantize the network.
     """
 
-    def __init__(self, model: nn.Module, settings: Settings) -> None:
+    def __init__(self, model: nn.Module, settings: QuantizerSettings) -> None:
         self.model = model
         self.settings = settings
         self.layers = Layers.of(model, settings.skip)

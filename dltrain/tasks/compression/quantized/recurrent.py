@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dltrain.tasks.compression.quantized.kernels import computes_bfloat16
-from dltrain.tasks.compression.quantized.packing import Packing
+from dltrain.tasks.compression.quantized.kernels import computes_bfloat16, is_recorded
+from dltrain.tasks.compression.quantized.packing import PackingLayer
 from dltrain.tasks.compression.quantized.rounding import (
     channel_scales,
     int8_weight,
@@ -26,7 +26,7 @@ from dltrain.tasks.compression.quantized.rounding import (
 SINGLE_LAYER = (True, 1, 0.0, False, False, False)
 
 
-class Int8Recurrent(Packing):
+class Int8Recurrent(PackingLayer):
     """A recurrent layer over steps (T, B, F) with int8 weights.
 
     `weight_ih` (G H, F) and `weight_hh` (G H, H) stack the weights of G gates, as in torch's
@@ -69,7 +69,7 @@ class Int8Recurrent(Packing):
 
         An LSTM's state is a pair.
         """
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if is_recorded():
             return self.run(x.float(), state, self.real_parameters())
         dtype = torch.bfloat16 if computes_bfloat16(x) else torch.float32
         if self.packed is None:
