@@ -270,6 +270,10 @@ class Callback:
         """Return rows of label and text for the table that is printed at the end of a run."""
         return ()
 
+    def results(self) -> Mapping[str, Any]:
+        """Return entries of the run's results.json, by name."""
+        return {}
+
 
 EVENTS = (
     "step_end",

@@ -37,10 +37,18 @@ from dltrain.experiment.tuned import experiment_to_train
 from dltrain.files import finite, to_json, writing
 from dltrain.options import Options
 from dltrain.profiling.session import Profiling, profiling_of
+from dltrain.report.costs import network_parameters
 from dltrain.report.splits import empty_splits, sizes
 from dltrain.report.summary import closing_table, rendered_grids
 from dltrain.runs.checkpoint import Store
-from dltrain.runs.folder import CHECKPOINTS, FINISHED, METRICS, RESULTS, RunFolder
+from dltrain.runs.folder import (
+    CHECKPOINTS,
+    FINISHED,
+    METRICS,
+    PARAMETERS,
+    RESULTS,
+    RunFolder,
+)
 from dltrain.runs.initial_files import initial_files, label
 from dltrain.runs.log_file import buffered_records, logged_to
 from dltrain.runs.results import Ending, claims, require_overfit, write_results
@@ -303,8 +311,18 @@ def results_of(session: Session, ending: Ending) -> dict[str, Any]:
         "samples_per_second": round(session.timer.rate(engine), 1),
         "expect": claims(session.experiment.config, metrics) if is_finished else {},
         "run": str(session.run.folder),
+        PARAMETERS: network_parameters(session.experiment.task),
         **session.profiling.results(),
+        **results_of_callbacks(engine.callbacks),
     }
+
+
+def results_of_callbacks(callbacks: Sequence[Callback]) -> dict[str, Any]:
+    """Return the entries of results.json that callbacks add."""
+    entries: dict[str, Any] = {}
+    for callback in callbacks:
+        entries |= callback.results()
+    return entries
 
 
 def opening_line(session: Session) -> str:

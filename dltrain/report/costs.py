@@ -19,6 +19,8 @@ from dltrain.weights.freezing import trainable_count
 MAX_BATCH_SIZE = 4096  # that is measured
 MAX_TIMED_STEPS = 8
 MAX_TIMED_SECONDS = 2.0  # no further step after this time
+UNTIMED_PREDICTIONS = 10  # before the first that is timed
+MAX_PREDICTIONS = 300  # that are timed
 
 
 class LayerRow(NamedTuple):
@@ -127,6 +129,40 @@ def layer_rows(task: Task, stage: Stage, batch: Any, engine: Engine) -> list[Lay
     for handle in handles:
         handle.remove()
     return list(rows.values())
+
+
+def network_parameters(network: nn.Module) -> int:
+    """Return the number of parameters without auxiliary heads, which only training has.
+
+    Those that are not trained count as well.
+    """
+    return sum(p.numel() for p in network.parameters()) - auxiliary_parameters(network)
+
+
+def median_latency(task: Task, inputs: Tensor, engine: Engine) -> float:
+    """Return the median time in seconds of a prediction for all of `inputs` (B, ...).
+
+    On a busy machine the time is longer than alone.
+    """
+    times: list[float] = []
+    task.eval()
+    with torch.no_grad(), engine.autocast:
+        for _ in range(UNTIMED_PREDICTIONS):
+            task.predict(inputs)
+        while len(times) < MAX_PREDICTIONS and sum(times) <= MAX_TIMED_SECONDS:
+            wait_for_device()
+            start = time.perf_counter()
+            task.predict(inputs)
+            wait_for_device()
+            times.append(time.perf_counter() - start)
+    task.train()
+    return sorted(times)[len(times) // 2]
+
+
+def wait_for_device() -> None:
+    """Wait until an accelerator, if there is one, has done what was requested."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
 
 
 def auxiliary_parameters(task: nn.Module) -> int:

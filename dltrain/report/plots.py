@@ -46,6 +46,8 @@ def plot(value: Plot, inches: tuple[float, float] = INCHES) -> Pixels:
     axes.set_title(value.title)
     if value.log_y:
         axes.set_yscale("log")
+    if value.log_x:
+        axes.set_xscale("log")
     if value.y_range is not None:
         axes.set_ylim(*value.y_range)
     if value.square:

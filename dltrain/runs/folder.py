@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 CONFIG = "config.yaml"
 MANIFEST = "manifest.json"
 RESULTS = "results.json"
+PARAMETERS = "parameters"  # in results.json: the number of the network's parameters
+LATENCY = "latency_ms"  # in results.json: the median time of a prediction for one input
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
 LOG = "train.log"

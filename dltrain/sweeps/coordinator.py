@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dltrain.report.text import counted_noun
+from dltrain.runs.folder import LATENCY
 from dltrain.sweeps.jobs.failures import print_last_words
 from dltrain.sweeps.jobs.job import (
     ENDED,
     INTERRUPTED,
     JOB_FILES,
     SweepJob,
+    impossible,
     outcome_of,
     results_of,
     unfinished,
@@ -148,7 +150,11 @@ class Coordinator:
             trial = self.next_trial()
             if trial is None:
                 return
-            self.start(trial)
+            reason = self.sampler.refuse(trial)
+            if reason:
+                self.end(trial, impossible(reason))
+            else:
+                self.start(trial)
 
     def next_trial(self) -> Trial | None:
         """Return the next trial to start, or None."""
@@ -194,6 +200,7 @@ class Coordinator:
             identity=trial.identity,
             reports=self.sampler.judges,
             metric=self.judged_metric(),
+            measures_latency=self.measures_latency(),
             debug=self.debug,
         )
 
@@ -201,6 +208,10 @@ class Coordinator:
         """Return the metric by which trials are pruned; None for the one that they watch."""
         objectives = self.sampler.objectives
         return objectives[0].metric if objectives else None
+
+    def measures_latency(self) -> bool:
+        """Tell if trials are compared by the time of a prediction."""
+        return any(one.metric == LATENCY for one in self.sampler.objectives)
 
     def note_reports(self) -> None:
         """Answer the evaluations that jobs of other processes have reported."""

@@ -12,10 +12,11 @@ from dltrain.report.text import counted_noun
 from dltrain.runs.comparison.groups import OVER
 from dltrain.runs.identity import FOLD_KEY
 from dltrain.shell import setting, shell_word
-from dltrain.sweeps.jobs.job import ENDED, INTERRUPTED
+from dltrain.sweeps.jobs.job import INTERRUPTED, is_over
 from dltrain.sweeps.samplers.sampler import Sampler
 from dltrain.sweeps.summary.best import best_lines, best_outcome
 from dltrain.sweeps.summary.csv_file import RESULTS_CSV, write_results_csv
+from dltrain.sweeps.summary.front import front_lines, write_front
 from dltrain.sweeps.summary.hparams import has_events, write_experiment
 from dltrain.sweeps.summary.importance import Importance, importance_of
 from dltrain.sweeps.summary.learning_curves import report_curves
@@ -142,7 +143,8 @@ class Display:
     def finish(self, rows: list[Row]) -> dict[str, Any]:
         """Print the table of all trials, the best one, and where results and curves are.
 
-        Return what --json adds to the rows: the best trial, and the importance of the swept keys.
+        Return what --json adds to the rows: the best trial or, of several objectives, the Pareto
+        front and its picture; and the importance of the swept keys.
         """
         criteria = self.criteria(rows)
         if not self.clock.ended:  # a resume found no trial to run
@@ -150,9 +152,12 @@ class Display:
         importance = self.importance(rows, criteria)
         lines = [f"\n{self.folder}", *self.table_lines(rows, criteria)]
         lines += failed_lines(self.folder, rows)
+        lines += front_lines(rows, self.sampler.swept, criteria)
         lines += self.best_lines(rows, criteria)
         if importance is not None:
             lines += importance.lines()
+        front = write_front(self.folder, rows, criteria)
+        lines += [f"front   {path}" for path in front.values()]
         lines += self.file_lines()
         lines += self.resume_lines(rows)
         log.info("\n".join(lines))
@@ -162,6 +167,7 @@ class Display:
         return {
             "best": best_outcome(rows, criteria),
             "importance": dict(importance.shares) if importance is not None else {},
+            **front,
         }
 
     def best_lines(self, rows: list[Row], criteria: list[Criterion]) -> list[str]:
@@ -176,7 +182,7 @@ class Display:
 
         Plugins are in it, since a resume has to name them again.
         """
-        left = self.sampler.total() - sum(row["status"] in ENDED for row in rows)
+        left = self.sampler.total() - sum(map(is_over, rows))
         if left <= 0:
             return []
         command = f"dltrain resume {shell_word(str(self.folder))}"

@@ -62,6 +62,7 @@ def planned(overrides: list[str]) -> Iterator[SweepPlan]:
     require_importable(plugins, launcher)
     require_together(launcher)
     typed = {key_in(override) for override in of_runs}
+    sampler.prepare(base, of_runs)
     require_keys_of_runs(sampler.space)
     searched = {key: value for key, value in sampler.space.items() if key_in(key) not in typed}
     log_keys_left_out(sampler.space, searched)

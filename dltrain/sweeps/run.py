@@ -20,7 +20,7 @@ from dltrain.sweeps.definition import (
     require_same_definition,
 )
 from dltrain.sweeps.display import Display
-from dltrain.sweeps.jobs.job import ENDED
+from dltrain.sweeps.jobs.job import ENDED, is_over
 from dltrain.sweeps.journal import JOURNAL, first_line, read_journal
 from dltrain.sweeps.plan import PLUGINS, SweepPlan, key_in, planned
 from dltrain.sweeps.restored import restored
@@ -188,10 +188,15 @@ def run_trials(
 
 
 def require_finished(rows: list[Row]) -> None:
-    """Raise Interrupted or DltrainError unless every trial was trained and tested, or pruned."""
+    """Raise Interrupted or DltrainError unless every trial was trained and tested, or pruned.
+
+    Those that cannot be trained count as well, unless no other has finished.
+    """
     signal_number = interruption(rows)
     if signal_number:
         raise Interrupted(signal_number)
-    unfinished_count = sum(row["status"] not in ENDED for row in rows)
+    unfinished_count = sum(not is_over(row) for row in rows)
+    if rows and not any(row["status"] in ENDED for row in rows):
+        unfinished_count = len(rows)
     if unfinished_count:
         raise DltrainError(f"{unfinished_count} of {len(rows)} jobs did not finish")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.errors import InputError
-from dltrain.sweeps.jobs.job import ENDED
+from dltrain.sweeps.jobs.job import is_over
 from dltrain.sweeps.journal import JOURNAL, Event
 
 OF_TRIALS = ("start", "report", "end")  # events of a trial that has begun
@@ -45,8 +45,8 @@ class Trial:
 
     @property
     def is_done(self) -> bool:
-        """True if a resume of the sweep leaves the trial alone: it is finished or pruned."""
-        return self.status in ENDED
+        """True if a resume leaves the trial alone: it is finished, pruned or impossible."""
+        return self.row is not None and is_over(self.row)
 
 
 def trials_of(events: list[Event], folder: Path) -> dict[int, Trial]:

@@ -76,7 +76,8 @@ class Text:
 class Plot:
     """Lines over a common axis: {name: (xs, ys)}.
 
-    With `log_y` the vertical axis is logarithmic; `y_range` is its shown range. Lines named in
+    With `log_y` the vertical axis is logarithmic, with `log_x` the other; `y_range` is the shown
+    range of the vertical one. Lines named in
     `scattered` are drawn as points. With `square` both axes have the same range and size, `range`
     if it is given, and the line x = y is drawn if `diagonal` names it.
     """
@@ -91,6 +92,7 @@ class Plot:
     square: bool = False
     range: tuple[float, float] | None = None
     diagonal: str = ""
+    log_x: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ BatchSize: TypeAlias = PositiveInt | Literal["all"]
 Activation: TypeAlias = Literal["relu", "leaky_relu", "elu", "gelu", "tanh", "sigmoid", "softmax"]
 Norm: TypeAlias = Literal["none", "batch", "layer"]
 Pooling: TypeAlias = Literal["max", "average", "variance"]
+BlockKind: TypeAlias = Literal["plain", "separable", "residual", "bottleneck"]
 
 # Token numbers that mean the same in every vocabulary.
 PAD = 0  # padding

@@ -7,11 +7,12 @@ import logging
 import signal
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dltrain.callbacks.latency import Latency
 from dltrain.callbacks.pruning import Pruning
 from dltrain.config.check import raise_all
 from dltrain.config.compose import compose
@@ -42,6 +43,7 @@ JOB_FILES = "jobs"  # the folder of the files of single jobs, in that of the swe
 PRUNED = "pruned"
 ENDED = (*FINISHED, PRUNED)  # statuses of jobs that a resume of the sweep leaves alone
 INTERRUPTED = "interrupted"
+IMPOSSIBLE = "impossible"  # in the results of a trial that no attempt could train
 LOCK_WAIT_SECONDS = 60.0  # for a process of an earlier attempt that is still saving
 LOCK_POLL_SECONDS = 0.05
 
@@ -63,6 +65,7 @@ class SweepJob:
         identity: The identity of the configuration (`dltrain.runs.identity`).
         reports: Whether evaluations are judged, so that the run may be pruned.
         metric: The metric that is judged; None for the one that the run watches.
+        measures_latency: Whether the time of a prediction is measured at the end.
         debug: Whether messages have tracebacks.
     """
 
@@ -75,6 +78,7 @@ class SweepJob:
     identity: str = ""
     reports: bool = False
     metric: str | None = None
+    measures_latency: bool = False
     debug: bool = False
 
     @property
@@ -162,6 +166,19 @@ def unfinished(status: str, reason: str) -> dict[str, Any]:
     return {"status": status, "reason": reason, "metrics": {}}
 
 
+def impossible(reason: str) -> dict[str, Any]:
+    """Return the results of a trial that cannot be trained, which a resume leaves alone."""
+    return {**unfinished("failed", reason), IMPOSSIBLE: True}
+
+
+def is_over(results: Mapping[str, Any]) -> bool:
+    """Tell if a resume of the sweep leaves a trial with these results alone.
+
+    It is finished, or pruned, or cannot be trained.
+    """
+    return results.get("status") in ENDED or bool(results.get(IMPOSSIBLE))
+
+
 def results_of(job: SweepJob) -> dict[str, Any]:
     """Return what the job's run wrote into its results.json, and its folder; {} without one.
 
@@ -186,6 +203,8 @@ def trained(job: SweepJob, decide: Decide, more: Sequence[Callback] = ()) -> dic
     """Train the job's run to its end, or continue it, and return its results."""
     overrides = list(job.overrides)
     options = Options(argv=overrides, overrides=overrides, debug=job.debug)
+    if job.measures_latency:
+        more = [Latency(), *more]
     if job.reports:
         more = [Pruning(job.metric, decide), *more]
     composed = compose(overrides)

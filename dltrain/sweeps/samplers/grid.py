@@ -45,7 +45,7 @@ class GridSampler(Sampler):
 
     def __init__(
         self,
-        metric: str | list[str] | None = None,
+        metric: str | list[str | None] | None = None,
         mode: Mode | list[Mode] | None = None,
         space: dict[str, Values] | None = None,
         pruner: PrunerName | None = None,

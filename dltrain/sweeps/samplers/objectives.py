@@ -10,7 +10,7 @@ from dltrain.config.suggestions.spelling import close_matches
 from dltrain.engine import Direction
 from dltrain.errors import ConfigError
 from dltrain.sweeps.samplers.outlook import Outlook
-from dltrain.sweeps.summary.ranking import SECONDS, Criterion
+from dltrain.sweeps.summary.ranking import OF_RUNS, Criterion
 
 log = logging.getLogger("dltrain")
 VAL = "val/"
@@ -21,19 +21,20 @@ Mode = Literal["max", "min"]
 
 
 def objectives_of(
-    metric: str | Sequence[str] | None,
+    metric: str | Sequence[str | None] | None,
     mode: str | Sequence[str] | None,
     outlook: Outlook,
 ) -> list[Criterion]:
     """Return what `sweep.metric` and `sweep.mode` compare trials by, in their order.
 
-    `metric` None is the watched metric; `mode` None is the direction that the task declares.
+    `metric` None, alone or in a list, is the watched metric; `mode` None is the direction that the
+    task declares.
 
     Raises:
         ConfigError: A metric is unknown, or has no direction.
     """
-    names = as_list(metric) or [outlook.watch]
-    if names == [""]:
+    names = [outlook.watch if name is None else name for name in listed(metric)]
+    if "" in names:
         why = f"these runs watch no metric; choose one of {', '.join(known_metrics(outlook))}"
         raise ConfigError([("sweep.metric=null", why)])
     require_distinct(names)
@@ -59,6 +60,13 @@ def warn_of_tests(names: Sequence[str], outlook: Outlook) -> None:
                 f"sweep.metric={name} chooses by the test set: the best trial's {name} is then "
                 f"better than on new data; {name.replace(TEST, VAL, 1)} chooses without it"
             )
+
+
+def listed(metric: str | Sequence[str | None] | None) -> list[str | None]:
+    """Return one metric or several as a list, with None for the watched one."""
+    if metric is None or isinstance(metric, str):
+        return [metric]
+    return list(metric) or [None]
 
 
 def as_list(value: str | Sequence[str] | None) -> list[str]:
@@ -121,5 +129,4 @@ def known_metrics(outlook: Outlook) -> dict[str, Direction | None]:
         known |= {f"{split}{name}": mode for name, mode in outlook.directions.items()}
     for name in outlook.training:
         known[f"{TRAIN}{name}"] = outlook.directions.get(name)
-    known[SECONDS] = "min"
-    return known
+    return known | dict.fromkeys(OF_RUNS, "min")

@@ -108,17 +108,24 @@ class OptunaTrials:
         self.storage.set_trial_intermediate_value(self.ids[number], step, figure)
 
     def end(self, trial: Trial) -> None:
-        """Set the state of a trial that has ended; one that was interrupted still runs."""
-        if trial.status in UNFINISHED or trial.row is None:
-            return
+        """Set the state of a trial that has ended; one that was interrupted still runs.
+
+        A pruned trial has its last evaluation. Optuna prunes by one objective only: of several, a
+        pruned trial has ended with the figures that it had reached.
+        """
         trial_id = self.ids[trial.number]
-        if trial.status == PRUNED:
+        has_ended = self.storage.get_trial(trial_id).state.is_finished()
+        if trial.status in UNFINISHED or trial.row is None or has_ended:
+            return
+        has_several = len(self.objectives) > 1
+        if trial.status == PRUNED and not has_several:
             last = self.last_value(trial.number)
             self.storage.set_trial_state_values(trial_id, self.states.PRUNED, last)
             return
         measured = [one.value(trial.row) for one in self.objectives]
         values = [value for value in measured if value is not None]
-        if trial.status in FINISHED and len(values) == len(self.objectives):
+        counts = trial.status in FINISHED or trial.status == PRUNED
+        if counts and len(values) == len(self.objectives):
             self.storage.set_trial_state_values(trial_id, self.states.COMPLETE, values)
         else:
             self.storage.set_trial_state_values(trial_id, self.states.FAIL)

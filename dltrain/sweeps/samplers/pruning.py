@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from dltrain.errors import ConfigError
 from dltrain.report.text import number
@@ -60,11 +60,24 @@ def require_prunable(objectives: Sequence[Criterion]) -> None:
     """Raise ConfigError unless there is one objective, which evaluations measure."""
     metrics = [one.metric for one in objectives]
     if len(metrics) > 1:
-        why = f"compares one metric, not {', '.join(metrics)}; set sweep.pruner=null"
+        why = (
+            f"compares one metric, not {', '.join(metrics)}; set sweep.pruner=null, or use "
+            "sweep=architecture, which compares networks of a size"
+        )
         raise ConfigError([("sweep.pruner", why)])
     if not metrics[0].startswith(VAL):
         why = f"compares evaluations, which do not measure {metrics[0]}; choose a {VAL} metric"
         raise ConfigError([("sweep.pruner", why)])
+
+
+class Judging(Protocol):
+    """Tells after each evaluation of a trial if it is pruned."""
+
+    def report(self, trial: Trial, step: int, value: float | None) -> str:
+        """Return why a trial is pruned after an evaluation, or ""."""
+
+    def repeat(self, trial: Trial) -> None:
+        """Learn the evaluations of a trial of an earlier attempt."""
 
 
 class Judge:
@@ -115,7 +128,7 @@ class Judge:
         return f"pruned after evaluation {step}{total}: {metric} {figure} ({name} pruner)"
 
 
-def judged(judge: Judge | None, trial: Trial, step: int, value: float) -> str:
+def judged(judge: Judging | None, trial: Trial, step: int, value: float) -> str:
     """Return why a trial is pruned after an evaluation; "" without a judge."""
     if judge is None:
         return ""

@@ -27,8 +27,9 @@ class Proposal:
 class Sampler(ABC):
     """Chooses the values of each trial.
 
-    The coordinator calls `open` once, `restore` once if a sweep is resumed, then `ask` for the
-    trials by number, `report` for each of their evaluations if `judges`, and `tell` at their end.
+    The plan of a sweep calls `prepare` and `open` once, and `restore` if it is resumed. The
+    coordinator calls `ask` for the trials by number, `refuse` before a job of theirs starts,
+    `report` for each of their evaluations if `judges`, and `tell` at their end.
 
     Attributes:
         metric: The metric of the best trial, or several; None for the one that the runs watch.
@@ -41,7 +42,7 @@ class Sampler(ABC):
         is_exhaustive: True if every combination of the swept values is tried.
     """
 
-    metric: str | list[str] | None = None
+    metric: str | list[str | None] | None = None
     objectives: Sequence[Criterion] = ()
     space: dict[str, Any]
     first: Composed
@@ -53,6 +54,12 @@ class Sampler(ABC):
     def criteria(self, rows: Sequence[Row]) -> list[Criterion]:
         """Return what the trials with these results are compared by; [] if that is unknown."""
         return list(self.objectives) or watched_criteria(finished(rows))
+
+    def prepare(self, base: Composed, typed: Sequence[str]) -> None:
+        """Learn the configuration without the swept values, before `space` is read.
+
+        `typed` are the overrides of all runs, as they were typed, swept values among them.
+        """
 
     @abstractmethod
     def open(self, overrides: list[str]) -> None:
@@ -73,6 +80,10 @@ class Sampler(ABC):
     @abstractmethod
     def ask(self, number: int) -> Proposal | None:
         """Return the trial with a number; None after the last, or until others end."""
+
+    def refuse(self, trial: Trial) -> str:
+        """Return why a trial cannot be trained at all, before its job starts; "" if it can."""
+        return ""
 
     def restore(self, trials: list[Trial]) -> None:
         """Learn the trials of an earlier attempt at the sweep, ended or not, by number."""

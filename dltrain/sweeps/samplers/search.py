@@ -29,6 +29,7 @@ from dltrain.sweeps.samplers.outlook import outlook_of
 from dltrain.sweeps.samplers.pruning import (
     AtLeastTwo,
     Judge,
+    Judging,
     NonNegativeInt,
     PrunerName,
     PruningRule,
@@ -68,7 +69,7 @@ class SearchSampler(Sampler):
     def __init__(
         self,
         trials: PositiveInt = 20,
-        metric: str | list[str] | None = None,
+        metric: str | list[str | None] | None = None,
         mode: Mode | list[Mode] | None = None,
         seed: NonNegativeInt = 0,
         space: dict[str, Values] | None = None,
@@ -84,7 +85,7 @@ class SearchSampler(Sampler):
         self.space = dict(space or {})
         self.rule = PruningRule(pruner, pruner_trials, pruner_evaluations, pruner_factor)
         self.judges = pruner is not None
-        self.judge: Judge | None = None
+        self.judge: Judging | None = None
         self.proposed = 0
         self.is_exhausted = False  # every combination of values has been proposed
         self.identities: set[str] = set()
@@ -102,8 +103,6 @@ class SearchSampler(Sampler):
         self.swept = [dimension.name for dimension in self.searched.dimensions]
         outlook = outlook_of(configurations, with_training=self.metric is not None)
         self.objectives = objectives_of(self.metric, self.mode, outlook)
-        if self.judges:
-            require_prunable(self.objectives)
         self.require_fit()
         with quiet_optuna():
             self.known = OptunaTrials(self.objectives)
@@ -111,10 +110,19 @@ class SearchSampler(Sampler):
                 dimension.name: dimension.distribution() for dimension in self.searched.dimensions
             }
             if self.judges:
-                self.judge = Judge(self.rule, self.known, outlook.evaluations)
+                self.judge = self.make_judge(outlook.evaluations)
 
     def require_fit(self) -> None:
         """Raise an error if the sampler cannot search this space for these objectives."""
+
+    def make_judge(self, evaluations: int | None) -> Judging:
+        """Return what prunes trials of so many evaluations, if that number is known.
+
+        Raises:
+            ConfigError: Trials cannot be pruned by these objectives.
+        """
+        require_prunable(self.objectives)
+        return Judge(self.rule, self.known, evaluations)
 
     def total(self) -> int:
         """Return the number of trials, which is no more than there are different ones."""

@@ -25,7 +25,7 @@ class TpeSampler(SearchSampler):
         self,
         trials: PositiveInt = 20,
         random_trials: PositiveInt = 10,
-        metric: str | list[str] | None = None,
+        metric: str | list[str | None] | None = None,
         mode: Mode | list[Mode] | None = None,
         seed: NonNegativeInt = 0,
         space: dict[str, Values] | None = None,

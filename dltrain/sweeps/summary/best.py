@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dltrain.config.groups import own_dir
-from dltrain.report.text import number
+from dltrain.report.text import counted_noun, number
 from dltrain.shell import shell_word
 from dltrain.sweeps.summary.ranking import (
     Criterion,
@@ -33,7 +33,8 @@ def best_lines(rows: Sequence[Row], criteria: Sequence[Criterion]) -> list[str]:
         lines.append(f"{title} {row['job']}: {figures_of(row, criteria)}  {row['run']}")
         lines += command_lines(row, screen_width())
     if len(best) > MAX_SHOWN:
-        lines.append(f"and {len(best) - MAX_SHOWN} further trials that none is better than")
+        others = counted_noun(len(best) - MAX_SHOWN, "further trial")
+        lines.append(f"and {others} that none is better than")
     return lines
 
 
@@ -64,7 +65,7 @@ def names_of(criteria: Sequence[Criterion]) -> list[str]:
 
 def figures_of(row: Row, criteria: Sequence[Criterion]) -> str:
     """Return the metrics that decide, and the test's counterpart of the first one."""
-    text = ", ".join(f"{one.metric} {number(one.value(row))}" for one in criteria)
+    text = ", ".join(f"{one.metric} {one.text(row)}" for one in criteria)
     tested = test_counterpart(criteria[0].metric)
     if tested in row["metrics"] and tested not in names_of(criteria):
         text += f" ({tested} {number(row['metrics'][tested])})"

@@ -13,6 +13,7 @@ from typing import Any
 from dltrain.files import replace_file
 from dltrain.shell import shell_word
 from dltrain.sweeps.names import values_by_key
+from dltrain.sweeps.summary.ranking import OF_RUNS
 from dltrain.sweeps.trial import Row
 
 log = logging.getLogger("dltrain")
@@ -48,7 +49,7 @@ def csv_table(
     """Return the header and a line for each trial, with figures that are not rounded."""
     metrics = metrics_of(rows)
     best = [f"best/{part}" for part in BEST]
-    last = ["seconds", "folder", "overrides", "attempts"]
+    last = [*OF_RUNS, "folder", "overrides", "attempts"]
     table = [["number", "status", "reason", *swept, *metrics, *best, *last]]
     for row in rows:
         line = csv_line(sweep, row, swept, metrics)
@@ -76,7 +77,7 @@ def csv_line(sweep: Path, row: Row, swept: Sequence[str], metrics: Sequence[str]
         *fields_of(values_by_key(row["overrides"]), swept),
         *fields_of(row["metrics"], metrics),
         *fields_of(row.get("best") or {}, BEST),
-        field(row.get("seconds")),
+        *fields_of(row, OF_RUNS),
         folder,
         " ".join(map(shell_word, row["overrides"])),
     ]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from dltrain.report.text import duration, number
+from dltrain.report.text import duration
 from dltrain.runs.folder import FINISHED
 from dltrain.sweeps.jobs.job import JOB_FILES
 from dltrain.sweeps.names import values_by_key
@@ -74,13 +74,12 @@ def seconds_text(row: Row) -> str:
 
 def figures_text(rows: Sequence[Row], row: Row, criteria: Sequence[Criterion]) -> str:
     """Return the deciding metrics of a trial, and the best trial so far if there is one."""
-    values = [(one.metric, one.value(row)) for one in criteria]
-    text = ", ".join(f"{name} {number(value)}" for name, value in values if value is not None)
+    figures = [f"{one.metric} {one.text(row)}" for one in criteria if one.text(row)]
+    text = ", ".join(figures)
     best = best_rows(rows, criteria[:1])
     if not text or not best:
         return text
-    value = criteria[0].value(best[0])
-    return f"{text} (best so far {number(value)}, trial {best[0]['job']})"
+    return f"{text} (best so far {criteria[0].text(best[0])}, trial {best[0]['job']})"
 
 
 def swept_settings(row: Row, swept: Sequence[str]) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dltrain.runs.folder import FINISHED
+from dltrain.report.text import number
+from dltrain.runs.folder import FINISHED, LATENCY, PARAMETERS
 from dltrain.sweeps.trial import Row
 
 SECONDS = "seconds"
+OF_RUNS = (SECONDS, PARAMETERS, LATENCY)  # figures of a run that are no metrics
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,16 @@ class Criterion:
         best = row.get("best") or {}
         if best.get("metric") == self.metric:
             return best.get("value")
-        if self.metric == SECONDS:
-            return row.get(SECONDS)
+        if self.metric in OF_RUNS:
+            return row.get(self.metric)
         return row["metrics"].get(self.metric)
+
+    def text(self, row: Row) -> str:
+        """Return the metric's value for a trial as it is shown; "" without one."""
+        value = self.value(row)
+        if value is None:
+            return ""
+        return f"{value:,.0f}" if self.metric == PARAMETERS else number(value)
 
     def cost(self, row: Row) -> float:
         """Return a number that is lower for better trials; infinite without a value."""

@@ -114,8 +114,7 @@ def figure_of(row: Row, metric: str, criteria: Sequence[Criterion] = ()) -> str:
     """Return a metric of a trial as text; a dash if it has none."""
     for criterion in criteria:
         if criterion.metric == metric:
-            value = criterion.value(row)
-            return NO_VALUE if value is None else number(value)
+            return criterion.text(row) or NO_VALUE
     if metric not in row["metrics"]:
         return NO_VALUE
     return number(row["metrics"][metric])
