@@ -98,6 +98,7 @@ class InitialWeights:
                     f"{tuple(self.weights[name].shape)}, not {tuple(value.shape)}); task=pruning "
                     "task.kind=channels continues with the smaller network"
                 )
+
     def _require_real(self) -> None:
         """Raise InputError for weights in a few bits, with which no training can begin."""
         if any(name.endswith(QUANTIZED) for name in self.weights):
