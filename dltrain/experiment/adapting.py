@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from dltrain.config.settings import Lora
+from dltrain.device import Device
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import Data
 from dltrain.weights.initial import InitialWeights
@@ -19,6 +20,9 @@ NOTHING_TO_ADAPT = (
     "adapts a trained network, and this run begins with random weights: set init.from=RUN or "
     "init.weights"
 )
+NOT_DIVISIBLE = (
+    "lora.rank adds to weights that are not divided among processes: set device.parallel=ddp"
+)
 
 
 def lora_settings(config: dict[str, Any]) -> Lora:
@@ -26,11 +30,12 @@ def lora_settings(config: dict[str, Any]) -> Lora:
     return Lora(**(config.get("lora") or {}))
 
 
-def adapt(config: dict[str, Any], model: nn.Module) -> None:
+def adapt(config: dict[str, Any], model: nn.Module, device: Device) -> None:
     """Give the linear layers of `model` their products, if lora.rank is set, and log it.
 
     Raises:
-        ConfigError: There is no layer to adapt, or no trained weights.
+        ConfigError: There is no layer to adapt, no trained weights, or networks are divided among
+            processes.
     """
     settings = lora_settings(config)
     if settings.rank is None:
@@ -39,6 +44,8 @@ def adapt(config: dict[str, Any], model: nn.Module) -> None:
     begins_trained = init.get("from") is not None or init.get("weights") is not None
     if not begins_trained and config["debug"] != "smoke":
         raise ConfigError([(f"lora.rank={settings.rank}", NOTHING_TO_ADAPT)])
+    if device.parallel == "fsdp" and device.num_processes() > 1:
+        raise ConfigError([("device.parallel=fsdp", NOT_DIVISIBLE)])
     try:
         adapters = add_adapters(model, settings)
     except ValueError as e:

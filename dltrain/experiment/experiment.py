@@ -244,7 +244,7 @@ class Experiment:
         if embedding is not None:
             token_embedding(model, data).weight.requires_grad_(not embedding.get("frozen"))
             self.weight_source.load_word_vectors(self.config, model, data)
-        adapt(self.config, model)
+        adapt(self.config, model, self.device)
         return model
 
     @cached_property

@@ -39,6 +39,11 @@ FAMILIES = {
         *("model=deep_belief_net", "dataset.scaling=unit", "model.hidden_sizes=[32]"),
         *("task.method=persistent",),
     ),
+    "distillation": (
+        *("model=mlp", "model.hidden_sizes=[8]", "task=distillation", "task.labels=400", *SGD),
+        *("task.teacher={_target_: dltrain.models.mlp.MLP, hidden_sizes: [12]}",),
+        "task.features={1: 1}",
+    ),
     "gan": ("model=dcgan", "model.channels=[32]", "task.judge=null", SYNC),
     "wasserstein_gan": (
         *("model=dcgan", "model.channels=[32]", "task.judge=null", "task.loss=wasserstein"),
@@ -123,3 +128,13 @@ def test_two_processes_train_as_one(family: str, torchrun: None) -> None:
     require_equal(one, trained(words))
     if "ema" not in str(words):  # whose averages are not divided
         require_equal(one, trained(words, "device.parallel=fsdp"))
+
+
+def test_two_processes_adapt_a_network_as_one(torchrun: None) -> None:
+    with alone():
+        base = trained(FAMILIES["language_model"])
+        words = (*FAMILIES["language_model"], f"init.from='{base.folder}'", "lora.rank=2", *SGD)
+        one = trained(words)
+    require_equal(one, trained(words))
+    with pytest.raises(dltrain.ConfigError, match=r"device\.parallel=ddp"):
+        trained(words, "device.parallel=fsdp")
