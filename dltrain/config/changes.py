@@ -19,7 +19,7 @@ HARMLESS_KEYS = (  # and the beginnings of harmless keys
     *("trainer.max_seconds", "trainer.evaluate_every", "trainer.watch", "trainer.mode"),
     *("trainer.skip_nonfinite", "device.processes", "device.parallel", "device.process_timeout"),
 )
-BEFORE_TRAINING = ("initialization.", "init.")
+BEFORE_TRAINING = ("initialization.", "init.", "lora.alpha")
 UNFREEZE = "unfreeze_epoch"
 LENGTH = (
     "trainer.epochs",

@@ -47,7 +47,7 @@ FREE = "auto"  # the value of a setting that may be chosen
 COMPILATIONS = {"cpu": ["model"], "mps": [], "cuda": ["model", "step"]}
 NETWORK_KEYS = (  # parts of a configuration that change what a step computes
     *("model", "task", "loss", "optimizer", "regularization", "debug"),
-    *("freeze", "unfreeze_epoch", "lr_factors"),
+    *("freeze", "unfreeze_epoch", "lr_factors", "lora"),
 )
 
 

@@ -17,7 +17,7 @@ from dltrain.runs.checkpoint import Store
 from dltrain.runs.checkpoint import load as load_checkpoint
 from dltrain.runs.folder import CHECKPOINTS, RunFolder
 from dltrain.types import ShapesNetwork, Standardizes
-from dltrain.weights.lora import merged_weights
+from dltrain.weights.lora import is_of_product, merged_weights
 
 log = logging.getLogger("dltrain")
 QUANTIZED = ("_int8", "_int4")  # end the names of weights in a few bits
@@ -61,6 +61,8 @@ class InitialWeights:
     def load_into(self, task: Task) -> None:
         """Load all weights whose name and shape are those of the task's, and log which are not.
 
+        The products of LoRA begin as they are.
+
         Raises InputError if none are, or the weights are quantized.
         """
         replace(self, weights=task.named_weights(self.weights))._load_into(task)
@@ -68,7 +70,8 @@ class InitialWeights:
     def _load_into(self, task: Task) -> None:
         if isinstance(task, ShapesNetwork):
             task.shape_like(self.weights)
-        own = task.state_dict()
+        state = task.state_dict()
+        own = {name: value for name, value in state.items() if not is_of_product(name)}
         self._require_channels(own)
         self._require_real()
         matched = {

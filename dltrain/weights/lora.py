@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dltrain.models.layers import Dropout
 from dltrain.weights.freezing import (
     frozen_batch_norms,
     matches,
@@ -73,7 +74,7 @@ class LoraLinear(nn.Linear):
         self.out_features = layer.out_features
         self._parameters["weight"] = layer.get_parameter("weight")
         self.register_parameter("bias", layer.bias)
-        self.dropout = dropout
+        self.dropout = Dropout(dropout)
         like = layer.weight.detach()
         self.lora_a = nn.Parameter(like.new_empty(rank, layer.in_features))
         self.lora_b = nn.Parameter(like.new_zeros(layer.out_features, rank))
@@ -95,7 +96,7 @@ class LoraLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs (..., out) of x (..., in)."""
         outputs = F.linear(x, self.original, self.bias)
-        narrow = F.linear(F.dropout(x, self.dropout, self.training), self.lora_a)
+        narrow = F.linear(self.dropout(x), self.lora_a)
         return outputs + self.lora_scale * F.linear(narrow, self.lora_b)
 
 
@@ -182,6 +183,11 @@ def shared_weights(model: nn.Module) -> set[int]:
         for p in module.parameters(recurse=False):
             counts[id(p)] = counts.get(id(p), 0) + 1
     return {key for key, count in counts.items() if count > 1}
+
+
+def is_of_product(name: str) -> bool:
+    """Return whether a name of a state is that of a part of a product."""
+    return name.endswith((f".{A}", f".{B}", f".{SCALE}"))
 
 
 def merged_weights(state: Mapping[str, Any]) -> dict[str, Any]:

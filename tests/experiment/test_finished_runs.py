@@ -176,3 +176,39 @@ def test_fake_data_needs_no_run(dltrain: Command) -> None:
     run = run_of(dltrain(*STUDENT, "task.teachers=[nowhere]", "debug=smoke"))
     assert "initial_runs" not in json.loads((run / "manifest.json").read_text())
     assert dltrain("evaluate", str(run)).code == 0
+
+
+TEXTS = (
+    *("dataset=text_files", "dataset.path=letters.csv", "model=rnn", "model.hidden_size=4"),
+    *("dataset.bucketing=false", "callbacks=quiet", "trainer.epochs=1", "--json"),
+)
+
+
+def write_letters(first: str, second: str) -> None:
+    lines = ["text,label"]
+    for number in range(60):
+        words, label = ((first, "a"), (second, "b"))[number % 2]
+        lines.append(f"{words} number {number},{label}")
+    Path("letters.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_texts_need_the_vocabulary_of_the_teacher(dltrain: Command) -> None:
+    write_letters("a fine day", "a dull day")
+    run = run_of(dltrain(*TEXTS))
+    student = (*TEXTS, "task=distillation", f"task.teachers=[{run.name}]")
+    run_of(dltrain(*student))
+    write_letters("the first row", "the last row")
+    outcome = dltrain(*student)
+    assert outcome.code == 3
+    assert "encoded in another way" in outcome.err
+    assert "tokenizer" in outcome.err
+
+
+def test_tables_need_the_encoding_of_the_teacher(dltrain: Command) -> None:
+    table = ("dataset=wine", "model=mlp", "callbacks=quiet", "trainer.epochs=1", "--json")
+    run = run_of(dltrain(*table))
+    student = (*table, "task=distillation", f"task.teachers=[{run.name}]")
+    run_of(dltrain(*student))
+    outcome = dltrain(*student, "dataset.split_seed=1")
+    assert outcome.code == 3
+    assert "encoded in another way" in outcome.err
