@@ -51,7 +51,7 @@ VERB_PAGES = {
             "KEY=A,B,C": "several values: optimizer.lr=1e-3,1e-2",
             '"KEY=range(A,B)"': 'whole numbers from A to B - 1: "seed=range(0,5)"',
             '"KEY=interval(A,B)"': "a range to search; tag(log,interval(A,B)): in logarithms",
-            "sweep=grid": "how values are chosen: grid, random, tpe, architecture (dltrain list sweep)",
+            "sweep=grid": "how values are chosen: random, tpe, architecture (dltrain list sweep)",
             "sweep.metric=METRIC": "of the best trial; by default the one that the runs watch",
             "launcher=local": "where the jobs run (dltrain list launcher)",
             "launcher.jobs=N": "so many jobs side by side",
