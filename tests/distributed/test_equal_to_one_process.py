@@ -71,6 +71,10 @@ FAMILIES = {
         "task.updates=1",
     ),
     "regression": ("model=mlp", "dataset=diabetes"),
+    "pruned_channels": (
+        *("model=mlp", "model.hidden_sizes=[16]", "task=pruning", "task.kind=channels"),
+        *("task.sparsity=0.5", "task.compare_dense=true", *SGD),
+    ),
     "table_of_values": ("experiment=qlearning_frozenlake",),
 }
 

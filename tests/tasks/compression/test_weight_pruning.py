@@ -61,6 +61,22 @@ def test_removed_weights_stay_at_exactly_zero(case: str) -> None:
     assert last >= 0.9
 
 
+def test_removed_weights_have_no_moments() -> None:
+    """So they do not count in the norm of the gradient, nor in what an optimizer learns from it."""
+    task = pruning("optimizer=adam")
+    stages = task.stages()
+    next(stages)
+    stage = next(stages)
+    for batch in stage.batches.epoch(0):
+        stage.step(batch)
+    moments = stage.optims[0].optimizer.state
+    for name, mask in masks_of(task).items():
+        of_weight = moments[task.model.get_parameter(name)]
+        assert of_weight["exp_avg_sq"][mask].any()
+        for moment in ("exp_avg", "exp_avg_sq"):
+            assert not of_weight[moment][~mask].any(), name
+
+
 def test_what_is_left_is_trained() -> None:
     task = pruning("task.scope=layer")
     stages = task.stages()
