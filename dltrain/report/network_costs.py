@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dltrain.engine import Engine, Task
 from dltrain.report.costs import COUNTED, enlarge, inputs_of
 from dltrain.report.network_figures import Figures
+from dltrain.types import RoundedLayer
 from dltrain.weights.freezing import PREFIX
 
 BATCHES = (1, 64)
@@ -66,17 +68,55 @@ class Subject:
 
     def size(self) -> NetworkSize:
         """Return the size of the network."""
-        parameters = of_network(dict(self.task.named_parameters()))
-        counter = FlopCounterMode(display=False, custom_mapping=COUNTED)
+        counter = FlopCounterMode(display=False, custom_mapping=counted())
         with counter:
             self.predict(1)
+        numbers = list(self.parameters())
         stored = [v for v in of_network(self.task.state_dict()).values() if isinstance(v, Tensor)]
         return NetworkSize(
             weight_bytes=sum(value.numel() * value.element_size() for value in stored),
-            parameters=sum(p.numel() for p in parameters.values()),
-            nonzero_parameters=sum(int(p.count_nonzero()) for p in parameters.values()),
+            parameters=sum(p.numel() for p in numbers),
+            nonzero_parameters=sum(int(p.count_nonzero()) for p in numbers),
             flops=int(counter.get_total_flops()),
         )
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Yield weights and biases of the network; those of rounded layers as real numbers."""
+        yield from of_network(dict(self.task.named_parameters())).values()
+        for layer in of_network(dict(self.task.named_modules())).values():
+            if isinstance(layer, RoundedLayer):
+                yield from layer.real_parameters()
+
+
+def int8_convolution_flops(
+    inputs: Sequence[int],
+    scale: Any,
+    zero_point: Any,
+    weight: Sequence[int],
+    *others: Any,
+    out_shape: Any,
+    **named: Any,
+) -> int:
+    """Return the FLOPs of an int8 convolution with a weight (O, I, h, w)."""
+    return 2 * math.prod(out_shape) * math.prod(weight[1:])
+
+
+def linear_flops(inputs: Sequence[int], *others: Any, out_shape: Any, **named: Any) -> int:
+    """Return the FLOPs of a product of inputs (..., I) with rounded weights (O, I)."""
+    return 2 * math.prod(inputs) * int(out_shape[-1])
+
+
+def counted() -> dict[Any, Any]:
+    """Return the FLOPs of operations that torch's counter does not know, as functions."""
+    try:
+        rounded = {
+            torch.ops.onednn.qconv_pointwise: int8_convolution_flops,
+            torch.ops.onednn.qlinear_pointwise: linear_flops,
+            torch.ops.aten._weight_int4pack_mm_for_cpu: linear_flops,
+        }
+    except AttributeError:  # a build of torch without the kernels
+        rounded = {}
+    return {**COUNTED, **rounded}
 
 
 def of_network(values: dict[str, Any]) -> dict[str, Any]:

@@ -82,6 +82,7 @@ from dltrain.types.networks import (
     LearnsWordVectors,
     NetworkFactory,
     RBMStack,
+    RoundedLayer,
     SequentialReader,
     StepDecoder,
 )
@@ -187,6 +188,7 @@ __all__ = [
     "ReadsText",
     "RendersEpisodes",
     "ReportTable",
+    "RoundedLayer",
     "RowsOf",
     "Sample",
     "ScalesImages",

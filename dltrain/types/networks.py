@@ -54,6 +54,14 @@ class AuxiliaryHeads(Protocol):
 
 
 @runtime_checkable
+class RoundedLayer(Protocol):
+    """A layer that keeps rounded weights in buffers, and has no parameters."""
+
+    def real_parameters(self) -> list[Tensor]:
+        """Return weights and biases as real numbers."""
+
+
+@runtime_checkable
 class InitializesFromInputs(Protocol):
     """A network some of whose initial weights are computed from training inputs."""
 

@@ -61,6 +61,27 @@ def test_dense_pruned_and_smaller_networks_stand_side_by_side(
         assert "latency" not in line
 
 
+def test_rounded_weights_count_as_the_numbers_that_they_stand_for(
+    dltrain: Command, train: Callable[..., str]
+) -> None:
+    mlp = ("dataset=digits", "model=mlp", "model.hidden_sizes=[32]", "device=cpu", *BRIEF)
+    methods = ("static", "dynamic", "int4")
+    runs = [train(*mlp, "callbacks=quiet")]
+    runs += [
+        train(*mlp, "callbacks=quiet", "task=quantization", f"task.method={method}")
+        for method in methods
+    ]
+    size = dltrain("compare", *runs, "--json").json["size"]
+    numbers = 64 * 32 + 32 + 32 * 10 + 10
+    assert size["parameters"] == dict.fromkeys("ABCD", numbers)
+    assert size["flops"] == dict.fromkeys("ABCD", 2 * (64 * 32 + 32 * 10))
+    assert size["nonzero_parameters"]["B"] > 0.9 * numbers
+    dense = size["weight_bytes"]["A"]
+    assert dense == 4 * numbers
+    assert size["weight_bytes"]["B"] < 0.35 * dense
+    assert size["weight_bytes"]["D"] < 0.3 * dense
+
+
 def test_measuring_can_be_left_out(dltrain: Command, train: Callable[..., str]) -> None:
     runs = [train(*CNN, *BRIEF), train(*CNN, *BRIEF, "seed=1")]
     size = dltrain("compare", *runs, "measure=false", "--json").json["size"]

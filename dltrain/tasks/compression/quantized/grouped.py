@@ -83,6 +83,10 @@ class Int4Layer(PackingLayer):
         """The weight (O, I) as real numbers."""
         return self.rows(self.weight_int4, self.weight_groups)
 
+    def real_parameters(self) -> list[Tensor]:
+        """Return the weight as real numbers."""
+        return [self.weight]
+
     @staticmethod
     def rows(pairs: Tensor, parameters: Tensor) -> Tensor:
         """Return rows (N, I) as real numbers, from bytes (N, I / 2) and groups (N, I / G, 2)."""
@@ -109,6 +113,10 @@ class Int4Linear(Int4Layer):
     ) -> None:
         super().__init__(weight, group_size, importance)
         self.register_buffer("bias", None if bias is None else bias.detach().float().clone())
+
+    def real_parameters(self) -> list[Tensor]:
+        """Return the weight and the bias, if there is one, as real numbers."""
+        return [self.weight] if self.bias is None else [self.weight, self.bias]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return W x + b (..., O) of x (..., I)."""

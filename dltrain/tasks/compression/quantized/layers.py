@@ -54,6 +54,10 @@ class Int8Layer(PackingLayer):
         """The weight (O, ...) as real numbers."""
         return real_weight(self.weight_int8, self.weight_scale)
 
+    def real_parameters(self) -> list[Tensor]:
+        """Return the weight and the bias, if there is one, as real numbers."""
+        return [self.weight] if self.bias is None else [self.weight, self.bias]
+
     def extra_repr(self) -> str:
         """Return the shape of the weight, for the printed network."""
         return f"{tuple(self.weight_int8.shape)}, int8"
@@ -271,6 +275,10 @@ class Int8Embedding(nn.Module):
     def weight(self) -> Tensor:
         """The vectors (V, D) as real numbers."""
         return real_weight(self.weight_int8, self.weight_scale)
+
+    def real_parameters(self) -> list[Tensor]:
+        """Return the vectors as real numbers."""
+        return [self.weight]
 
     def extra_repr(self) -> str:
         """Return the shape of the table, for the printed network."""
