@@ -28,13 +28,16 @@ def temporary_name(path: Path, kind: str = TEMPORARY) -> Path:
     return path.with_name(f"{kind}{path.name}-{socket.gethostname()}-{os.getpid()}")
 
 
-def sweep(folder: Path) -> None:
-    """Remove unfinished files and folders, except those of other machines and live processes."""
+def sweep(folder: Path, keep_own: bool = False) -> None:
+    """Remove unfinished files and folders, except those of other machines and live processes.
+
+    With `keep_own` those of this process stay too: another thread may be writing them.
+    """
     for path in [*folder.glob(f"{TEMPORARY}*"), *folder.glob(f"{OLD}*")]:
         name, _, pid = path.name.rpartition("-")
         if not name.endswith(f"-{socket.gethostname()}"):
             continue
-        if pid.isdigit() and is_alive(int(pid)):
+        if pid.isdigit() and (is_alive(int(pid)) or (keep_own and int(pid) == os.getpid())):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -7,14 +7,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from queue import SimpleQueue
-from typing import Any
+from itertools import count as counting
+from queue import PriorityQueue
+from typing import Any, TypeVar
 
 from dltrain.errors import InputError
 
 CHUNK = 32  # files that a thread reads at a time
 CLOSE_SECONDS = 1.0  # that threads have to end
 MIN_WAIT_SECONDS = 0.01
+NEEDED, AHEAD, END = range(3)  # the order in which jobs leave the queue
+ValueT = TypeVar("ValueT")
 
 
 class AbandonedError(Exception):
@@ -27,6 +30,7 @@ class Job:
     def __init__(self, work: Callable[[Job], Any], workers: Workers) -> None:
         self.work = work
         self.workers = workers
+        self.claimed = threading.Lock()  # by the thread that does it
         self.finished = threading.Event()
         self.file = ""
         self.file_start = float("inf")  # seconds, when reading it began
@@ -40,6 +44,19 @@ class Job:
         self.file = file
         self.file_start = time.monotonic()
 
+    def idle(self) -> None:
+        """Note that the work reads no file until it calls `at` again."""
+        self.file_start = float("inf")
+
+    def wait_for(self, other: Job) -> Any:
+        """Return the result of another job; this one reads no file meanwhile."""
+        self.idle()
+        return other.result()
+
+    def claim(self) -> bool:
+        """Return True once: for the thread that is to do the work."""
+        return self.claimed.acquire(blocking=False)
+
     def run(self) -> None:
         """Do the work; an error is raised where the result is wanted."""
         try:
@@ -51,18 +68,30 @@ class Job:
     def result(self) -> Any:
         """Return what `work` returned, or raise what it raised.
 
-        InputError if it reads one file for longer than the workers' timeout.
+        InputError if it reads one file for longer than the workers' timeout, or if it waits for a
+        thread and all of them do.
         """
         timeout = self.workers.timeout
-        while not self.finished.wait(min(timeout, self.seconds_left())):
-            if self.seconds_at_file() > timeout:
+        while not self.finished.wait(min(timeout, self.blocker().seconds_left())):
+            blocker = self.blocker()
+            if blocker.seconds_at_file() > timeout:
                 raise InputError(
-                    f"{self.file} could not be read in {timeout:g} s: its disk or network does not "
-                    "answer (dataset.timeout waits longer)"
+                    f"{blocker.file} could not be read in {timeout:g} s: its disk or network does "
+                    "not answer (dataset.timeout waits longer)"
                 )
         if self.error is not None:
             raise self.error
         return self.value
+
+    def blocker(self) -> Job:
+        """Return the job whose end this one waits for.
+
+        It is this one if a thread does it or will at once, else the one that began a file last.
+        """
+        running = [job for job in self.workers.running if job is not None]
+        if self.claimed.locked() or len(running) < len(self.workers.running):
+            return self
+        return max(running, key=lambda job: job.file_start)
 
     def seconds_at_file(self) -> float:
         """Return for how long the current file is read."""
@@ -74,7 +103,7 @@ class Job:
 
 
 class Workers:
-    """`count` threads, which do jobs in the order in which they are submitted.
+    """`count` threads, which do jobs in the order in which they are submitted; needed ones first.
 
     Threads and not processes: PIL and torch release Python's lock while they decode, so that every
     core is used, and there is no process that a signal could hit first. They are daemons: Python's
@@ -85,30 +114,54 @@ class Workers:
     def __init__(self, count: int, timeout: float) -> None:
         self.timeout = timeout
         self.closed = False
-        self.jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self.threads = [threading.Thread(target=self.serve, daemon=True) for _ in range(count)]
+        self.jobs: PriorityQueue[tuple[int, int, Job | None]] = PriorityQueue()
+        self.sequence = counting()
+        self.running: list[Job | None] = [None] * count  # by thread
+        self.threads = [
+            threading.Thread(target=self.serve, args=(i,), daemon=True) for i in range(count)
+        ]
         for thread in self.threads:
             thread.start()
 
-    def serve(self) -> None:
-        """Do jobs on this thread until the workers are closed."""
-        while (job := self.jobs.get()) is not None:
-            job.run()
+    def serve(self, number: int) -> None:
+        """Do jobs on the thread of this number until the workers are closed."""
+        while (job := self.jobs.get()[-1]) is not None:
+            if job.claim():
+                self.running[number] = job
+                job.run()
+                self.running[number] = None
 
-    def submit(self, work: Callable[[Job], Any]) -> Job:
+    def submit(self, work: Callable[[Job], Any], priority: int = NEEDED) -> Job:
         """Return a job that a thread will do."""
         job = Job(work, self)
-        self.jobs.put(job)
+        self.enqueue(job, priority)
         return job
+
+    def enqueue(self, job: Job | None, priority: int) -> None:
+        """Put a job into the queue, even if it is there with a lower priority; None ends a thread.
+
+        It is done once.
+        """
+        self.jobs.put((priority, next(self.sequence), job))
 
     def close(self) -> None:
         """Abandon the jobs that are not done, and wait for the threads for a moment."""
         self.closed = True
         for _ in self.threads:
-            self.jobs.put(None)
+            self.enqueue(None, END)
         deadline = time.monotonic() + CLOSE_SECONDS
         for thread in self.threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def in_thread(work: Callable[[Job], ValueT], timeout: float) -> ValueT:
+    """Return the result of `work` on a thread; InputError if a file takes longer than `timeout`."""
+    workers = Workers(1, timeout)
+    try:
+        value: ValueT = workers.submit(work).result()
+    finally:
+        workers.close()
+    return value
 
 
 def in_threads(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -23,6 +24,7 @@ from dltrain.data.shards.order import ByShard, ShardOrder, WholeOrder, WindowOrd
 from dltrain.data.split import EpochOrder, Split
 from dltrain.errors import InputError
 
+log = logging.getLogger("dltrain")
 BLOCK_ROWS = 2**16  # whose statistics are added at a time
 EVALUATION_WINDOW = 1  # shards
 
@@ -69,7 +71,8 @@ class ShardContent:
     """The images of an index, left in their shards, with the classes of each set in memory.
 
     `rows` names the rows of the index that each set has, `moments` (N, 2, C) are the sums that
-    statistics are made of, and `window` is the number of shards that are shuffled together.
+    statistics are made of, and `window` is the number of shards that are shuffled together. A
+    `note` is logged where images are validated that were taken from the training set.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class ShardContent:
         timeout: float,
         device: torch.device,
         batch_bytes: int,
+        note: str = "",
     ) -> None:
         self.reader = reader
         self.index = reader.index
@@ -95,6 +99,7 @@ class ShardContent:
         self.timeout = timeout
         self.device = device
         self.batch_bytes = batch_bytes
+        self.note = note
         targets = torch.from_numpy(self.index.samples["target"].astype(np.int64))
         self.classes = {name: as_trained(targets[some]).to(device) for name, some in rows.items()}
 
@@ -135,6 +140,8 @@ class ShardContent:
     def batches(self, name: str, split: Split) -> Streamed:
         """Return the batches of a split, decoded ahead of their use."""
         rows = self.rows[name]
+        if self.note and name == "train" and split.seed is None and split.samples:
+            log.warning(self.note)
         window = self.window if split.seed is not None else EVALUATION_WINDOW
         source = ShardRows(self, split, rows, window)
         return Streamed(split, source, self.reader.shape, self.threads, self.timeout)
@@ -184,14 +191,14 @@ class EpochReader:
         """Return the function that decodes images of the next batch."""
         shards = np.unique(self.shard_of[self.source.rows[rows].numpy()]).tolist()
         following = self.order.following(shards)
-        jobs = self.source.opened.begin([*following, *shards], self.workers)
-        return partial(self.read, {shard: jobs[shard] for shard in shards})
+        jobs = self.source.opened.begin(shards, self.workers, following)
+        return partial(self.read, jobs)
 
     def read(self, jobs: dict[int, Job], rows: list[int], images: Tensor, job: Job) -> None:
         """Decode the images of some rows into `images` (N, C, H, W)."""
         reader = self.source.content.reader
         for i, row in enumerate(self.source.rows[rows].tolist()):
-            shard = jobs[int(self.shard_of[row])].result()
+            shard = job.wait_for(jobs[int(self.shard_of[row])])
             images[i] = reader.read(row, shard, job)
 
     def close(self) -> None:

@@ -113,6 +113,11 @@ class Index:
         return hashlib.sha256(to_json(self.header()).encode()).hexdigest()
 
 
+def is_shard(name: str) -> bool:
+    """Return whether a file is a shard by the ending of its name."""
+    return name.lower().endswith(tuple(ENDINGS.values()))
+
+
 def write_index(index: Index, folder: Path) -> None:
     """Write the file INDEX of samples and keys that are in the folder already."""
     replace_file(folder / INDEX, to_json(index.header(), indent=1).encode())
@@ -203,7 +208,9 @@ def contradiction(index: Index) -> str:
         return "its class names are not distinct"
     if int(index.samples["key_end"][-1]) != len(index.keys):
         return "the names of samples are too many or too few"
-    sizes = np.array([shard.bytes for shard in index.shards], dtype=np.uint64)
+    sizes = np.full(len(index.shards), np.iinfo(np.uint64).max)
+    if index.kind == WEBDATASET:  # the contents of a Parquet file are compressed in it
+        sizes = np.array([shard.bytes for shard in index.shards], dtype=np.uint64)
     for start in range(0, len(index.samples), BLOCK_SAMPLES):
         why = contradiction_in(index.samples[start : start + BLOCK_SAMPLES], index, sizes)
         if why:

@@ -89,7 +89,7 @@ class Survey:
         """Return the moments of the images in some rows."""
         images = torch.empty((len(rows), *self.reader.shape), dtype=torch.uint8)
         for i, row in enumerate(rows.tolist()):
-            shard = shards[int(self.index.samples["shard"][row])].result()
+            shard = job.wait_for(shards[int(self.index.samples["shard"][row])])
             try:
                 images[i] = self.reader.read(row, shard, job)
             except Unsettled as e:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from dltrain.data.io.workers import Job, Workers
+from dltrain.data.io.workers import AHEAD, NEEDED, Job, Workers
 from dltrain.data.shards.index import PARQUET, Index, Shard
 from dltrain.data.shards.parquet_file import parquet_images
 from dltrain.data.shards.storage import Storage, copied, fetching, reading
@@ -83,7 +83,8 @@ class ShardOpener:
                 raise InputError(f"{name} cannot be copied to {self.cache} ({e.strerror})") from e
             raise InputError(
                 f"there is no room in {self.cache} for a copy of {name}: lower "
-                "dataset.shuffle_shards, or point paths.data at another disk"
+                "dataset.shuffle_shards (dataset.balance=sampler keeps copies of all shards), or "
+                "point paths.data at another disk"
             ) from e
 
     def fill(self, copy: BinaryIO, file: BinaryIO, shard: Shard, name: str, job: Job) -> None:
@@ -117,7 +118,8 @@ def limit_of_files() -> Iterator[None]:
         if isinstance(cause, OSError) and cause.errno in TOO_MANY_FILES:
             raise InputError(
                 "too many shards are open at a time for this process: lower "
-                "dataset.shuffle_shards, make larger shards, or raise the limit (ulimit -n)"
+                "dataset.shuffle_shards (dataset.balance=sampler keeps all of them open), make "
+                "larger shards, or raise the limit (ulimit -n)"
             ) from e
         raise
 
@@ -135,17 +137,30 @@ class OpenShards:
         """Return threads that open shards."""
         return Workers(min(MAX_THREADS, self.capacity), self.timeout)
 
-    def begin(self, numbers: Sequence[int], workers: Workers) -> dict[int, Job]:
-        """Let the workers open some shards; return the job of each, whose result is the shard."""
-        jobs = {}
-        for number in numbers:
-            job = self.jobs.pop(number, None)
-            if job is None or is_lost(job):
-                job = workers.submit(partial(self.opener.open, number))
-            self.jobs[number] = jobs[number] = job
-        while len(self.jobs) > max(self.capacity, len(numbers)):
+    def begin(
+        self, numbers: Sequence[int], workers: Workers, following: Sequence[int] = ()
+    ) -> dict[int, Job]:
+        """Let the workers open some shards, and after all that are needed those `following` them.
+
+        Returns the job of each of `numbers`, whose result is the shard.
+        """
+        jobs = {number: self.job(number, workers, NEEDED) for number in numbers}
+        ahead = {number: self.job(number, workers, AHEAD) for number in following}
+        for number, job in [*ahead.items(), *jobs.items()]:
+            self.jobs[number] = job
+            self.jobs.move_to_end(number)
+        while len(self.jobs) > max(self.capacity, len(jobs) + len(ahead)):
             self.jobs.popitem(last=False)
         return jobs
+
+    def job(self, number: int, workers: Workers, priority: int) -> Job:
+        """Return the job that opens a shard, which is in the queue if it was not done before."""
+        job = self.jobs.get(number)
+        if job is None or is_lost(job):
+            return workers.submit(partial(self.opener.open, number), priority)
+        if priority == NEEDED and not job.claimed.locked():
+            workers.enqueue(job, NEEDED)  # it was begun ahead
+        return job
 
 
 def is_lost(job: Job) -> bool:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from dltrain.data.shards.labels import MAX_NAMES_SHOWN
 from dltrain.data.shards.storage import INSTALL
 from dltrain.data.shards.tar_file import REPACK
-from dltrain.errors import InputError
+from dltrain.errors import InputError, first_names
 from dltrain.files import to_json
 
 if TYPE_CHECKING:
@@ -45,11 +46,12 @@ def parquet_samples(file: BinaryIO, name: str) -> Iterator[ParquetSample]:
     """
     opened = open_parquet(file, name)
     image, label = columns_of(opened.schema_arrow, name)
+    class_names = declared_names(opened.schema_arrow, label, name)
     row = 0
     for batch in batches(opened, [image, label], name):
         images, labels = batch.column(0), batch.column(1).to_pylist()
         for content, number in zip(contents(images), labels, strict=True):
-            if content is None:
+            if not content:
                 raise InputError(
                     f"{name}, row {row}: there is no image in the column {image}: {REPACK}"
                 )
@@ -57,7 +59,7 @@ def parquet_samples(file: BinaryIO, name: str) -> Iterator[ParquetSample]:
                 raise InputError(
                     f"{name}, row {row}: there is no class in the column {label}: {REPACK}"
                 )
-            yield ParquetSample(content, number)
+            yield ParquetSample(content, named(number, class_names, f"{name}, row {row}"))
             row += 1
     if not row:
         raise InputError(f"{name} has no samples: {REPACK}")
@@ -89,9 +91,35 @@ def batches(opened: parquet.ParquetFile, columns: list[str], name: str) -> Itera
 
     try:
         for batch in opened.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
-            yield batch.select(columns)
+            yield plain(batch.select(columns))
     except (ArrowException, OSError, ValueError) as e:
         raise damaged(name, e) from e
+
+
+def plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch whose columns of dictionaries, such as pandas' categories, have the values."""
+    import pyarrow as pa
+
+    columns = [
+        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def named(label: int | str, class_names: tuple[str, ...], what: str) -> int | str:
+    """Return the name of a class whose number a file has, where the file has `class_names`.
+
+    Raises InputError for a number that has none; negative ones are left as they are.
+    """
+    if not class_names or isinstance(label, str) or label < 0:
+        return label
+    if label >= len(class_names):
+        raise InputError(
+            f"{what}: the sample is of class {label}, but the file names {len(class_names)} "
+            f"classes, 0 to {len(class_names) - 1}"
+        )
+    return class_names[label]
 
 
 def damaged(name: str, error: Exception) -> InputError:
@@ -144,7 +172,7 @@ def require_types(schema: pa.Schema, image: str, label: str, name: str) -> None:
     """Raise InputError unless images are bytes and classes numbers or names."""
     import pyarrow as pa
 
-    kind = schema.field(image).type
+    kind = value_type(schema.field(image).type)
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind = kind.field("bytes").type
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
@@ -152,7 +180,7 @@ def require_types(schema: pa.Schema, image: str, label: str, name: str) -> None:
             f"{name}: the column {image} is of the type {kind}; expected bytes, or a struct with "
             "bytes"
         )
-    kind = schema.field(label).type
+    kind = value_type(schema.field(label).type)
     is_name = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     if not (pa.types.is_integer(kind) or is_name):
         raise InputError(
@@ -161,15 +189,32 @@ def require_types(schema: pa.Schema, image: str, label: str, name: str) -> None:
         )
 
 
+def value_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a column's values, which are in a dictionary or in the column itself."""
+    import pyarrow as pa
+
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
 def class_names(file: BinaryIO, name: str) -> tuple[str, ...]:
     """Return the names of classes that Hugging Face's libraries keep in a file; empty without."""
     schema = open_parquet(file, name).schema_arrow
     _, label = columns_of(schema, name)
+    return declared_names(schema, label, name)
+
+
+def declared_names(schema: pa.Schema, label: str, name: str) -> tuple[str, ...]:
+    """Return the names of the classes in the column `label`; InputError if one comes twice."""
     try:
         about: Any = json.loads((schema.metadata or {})[METADATA])
-        return tuple(map(str, about["info"]["features"][label]["names"]))
+        names = tuple(map(str, about["info"]["features"][label]["names"]))
     except (KeyError, TypeError, ValueError):
         return ()
+    if len(set(names)) < len(names):
+        raise InputError(
+            f"{name} names a class twice, of the classes {first_names(names, MAX_NAMES_SHOWN)}"
+        )
+    return names
 
 
 def schema_of(class_names: tuple[str, ...]) -> pa.Schema:

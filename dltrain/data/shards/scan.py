@@ -5,89 +5,143 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
 from dltrain.data.images.folder import PROGRESS_SECONDS
 from dltrain.data.io.layout.split_names import parse_name
+from dltrain.data.io.workers import Job, in_thread
 from dltrain.data.shards.index import (
     ENDINGS,
     INDEX,
     KEYS,
     KINDS,
     MOMENTS,
-    PARQUET,
     SAMPLES,
     SETS,
     Index,
     SampleWriter,
     Shard,
+    again,
     mapped_bytes,
     mapped_samples,
     read_index,
     write_index,
 )
-from dltrain.data.shards.parquet_file import class_names, parquet_samples
+from dltrain.data.shards.labels import MAX_NAMES_SHOWN, Labels
+from dltrain.data.shards.readers import opened_shard
 from dltrain.data.shards.storage import Storage, content_of, copied, fetching
-from dltrain.data.shards.tar_file import tar_samples
-from dltrain.errors import InputError
+from dltrain.errors import InputError, first_names
+from dltrain.files import sweep, temporary_name
 
 log = logging.getLogger("dltrain")
 EXPECTED = (
     "expected shards such as train-000000.tar and test-000000.tar, or train-000000.parquet, "
     "as `dltrain pack` writes them"
 )
-MAX_CLASSES = 2**20
-Label = int | str
+UNLABELED = "rest"  # the set of shards whose names say that they have no classes
+# They begin the names of what is kept, and change when older content is not to be used any more.
+SCAN, DOWNLOAD = "scan 2", "download 2"
 
 
-def index_of(storage: Storage, cache: Path) -> tuple[Index, Path]:
+def index_of(storage: Storage, cache: Path, timeout: float) -> tuple[Index, Path]:
     """Return the index of some shards, and the folder that has its files.
 
     It is the one that lies with the shards, or was made of them before; else it is made now and
-    kept in the folder `cache`.
+    kept in the folder `cache`. Raises InputError for a file that does not answer for `timeout`
+    seconds.
     """
+    return in_thread(partial(found_index, storage, cache), timeout)
+
+
+def found_index(storage: Storage, cache: Path, job: Job) -> tuple[Index, Path]:
+    """Return the index of some shards and the folder that has its files, found by a thread."""
+    job.at(storage.place)
     if storage.has(INDEX):
-        folder = index_folder(storage, cache)
-        return read_index(folder, storage.place), folder
+        folder = index_folder(storage, cache, job)
+        job.idle()
+        index = read_index(folder, storage.place)
+        if storage.is_local:
+            job.at(storage.place)
+            refuse_unlisted(index, storage)
+        return index, folder
     sizes = storage.sizes()
     shards = shards_among(sizes, storage)
-    stamps = [f"{name} {sizes[name]} {storage.stamp(name)}" for name in shards]
-    content = "\n".join([storage.place, *stamps])
-    folder = cache / f"shards-{short_hash(content)}"
-    with only_one(folder):
-        if not (folder / INDEX).exists():
-            make_index(storage, shards, sizes, folder)
+    stamps = []
+    for name in shards:
+        job.at(storage.file(name))
+        stamps.append(f"{name} {sizes[name]} {storage.stamp(name)}")
+    folder = cache / f"shards-{short_hash(to_text([SCAN, storage.place, *stamps]))}"
+    job.idle()
+    if not (folder / INDEX).exists():
+        with only_one(folder):
+            if not (folder / INDEX).exists():
+                make_index(storage, shards, sizes, folder, job)
     return read_index(folder, str(folder)), folder
 
 
-def index_folder(storage: Storage, cache: Path) -> Path:
+def to_text(parts: list[str]) -> str:
+    """Return the parts of a name for some content as one text."""
+    return "\n".join(parts)
+
+
+def index_folder(storage: Storage, cache: Path, job: Job) -> Path:
     """Return the folder here that has the index which lies with the shards."""
     if storage.is_local:
         return Path(storage.place)
     content = content_of(storage, INDEX)
-    folder = cache / f"shards-{short_hash(content.decode('utf-8', 'replace'))}"
+    text = content.decode("utf-8", "replace")
+    folder = cache / f"shards-{short_hash(to_text([DOWNLOAD, text]))}"
     if not (folder / INDEX).exists():
-        with new_folder(folder) as part:
-            for name in (SAMPLES, KEYS, MOMENTS):
-                if name != MOMENTS or storage.has(name):
-                    download(storage, name, part / name)
-            (part / INDEX).write_bytes(content)
+        job.idle()
+        with only_one(folder):
+            if not (folder / INDEX).exists():
+                download_index(storage, content, folder, job)
     return folder
+
+
+def download_index(storage: Storage, content: bytes, folder: Path, job: Job) -> None:
+    """Copy an index, whose file INDEX has some `content`, into a folder.
+
+    Raises InputError where a file of it is missing, or is not complete, as during an upload.
+    """
+    with new_folder(folder) as part:
+        for name in (SAMPLES, KEYS, MOMENTS):
+            job.at(storage.file(name))
+            if name != MOMENTS or storage.has(name):
+                download(storage, name, part / name, job)
+        (part / INDEX).write_bytes(content)
+        job.idle()
+        index = read_index(part, storage.place)
+        missing = [name for name in index.hashes if not (part / name).exists()]
+        if missing:
+            raise InputError(f"{storage.file(missing[0])} is missing; {again()}")
+
+
+def refuse_unlisted(index: Index, storage: Storage) -> None:
+    """Raise InputError for shards that lie beside an index which does not list them."""
+    names_in_index = {shard.name for shard in index.shards}
+    unlisted = [name for name in labeled(list(storage.sizes())) if name not in names_in_index]
+    if unlisted:
+        raise InputError(
+            f"{storage.place} has shards that its {INDEX} does not list: "
+            f"{first_names(unlisted, MAX_NAMES_SHOWN)}; take them out of the folder, or {again()}"
+        )
 
 
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    """Let one process at a time make what will be at `path`; others wait, and find it."""
+    """Let one process at a time make what will be at `path`; others wait, and find it.
+
+    What a killed process has left half made is removed.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_name(f".{path.name}.lock"))
@@ -100,21 +154,23 @@ def only_one(path: Path) -> Iterator[None]:
             f"{path.parent} cannot be written ({e.strerror or e}): point paths.data at another disk"
         ) from e
     try:
+        sweep(path.parent, keep_own=True)
         yield
     finally:
         lock.release()
 
 
-def download(storage: Storage, name: str, to: Path) -> None:
+def download(storage: Storage, name: str, to: Path, job: Job) -> None:
     """Copy a file of the index."""
+    step = partial(job.at, storage.file(name))
     with storage.open(name) as file, to.open("wb") as out, fetching(storage.file(name)):
-        copied(file, out, lambda: None)
+        copied(file, out, step)
 
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a folder to fill, which becomes `folder`, complete or not at all."""
-    part = folder.with_name(f".{folder.name}.{os.getpid()}")
+    part = temporary_name(folder)
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -132,12 +188,19 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def shards_among(sizes: dict[str, int], storage: Storage) -> list[str]:
-    """Return the names of the shards among the files of a folder, all of one kind.
+    """Return the names of the shards with classes among those of a folder, all of one kind.
 
     Raises InputError without any, or with both kinds.
     """
+    names = labeled(list(sizes))
+    left_out = [name for name in sizes if name not in set(names)]
+    if left_out:
+        log.warning(
+            f"{storage.place}: {first_names(left_out, MAX_NAMES_SHOWN)} left out, because their "
+            "names say that they have no classes"
+        )
     by_kind = {
-        kind: [name for name in sizes if name.lower().endswith(ENDINGS[kind])] for kind in KINDS
+        kind: [name for name in names if name.lower().endswith(ENDINGS[kind])] for kind in KINDS
     }
     kinds = [kind for kind, names in by_kind.items() if names]
     if not kinds and not storage.is_local:
@@ -156,13 +219,20 @@ def shards_among(sizes: dict[str, int], storage: Storage) -> list[str]:
 
 
 def set_of(name: str) -> str:
-    """Return the set that a shard belongs to by its name: train, unless it says val or test."""
-    parts = [*reversed(name.split("/"))]
-    for part in parts:
-        parsed = parse_name(part.rpartition(".")[0] or part)
-        if parsed is not None and parsed.split in SETS:
-            return parsed.split
-    return "train"
+    """Return the set that a shard belongs to by its name: train, unless it says val or test.
+
+    It is UNLABELED for one that has no classes by its name or that of a folder.
+    """
+    parsed = [parse_name(part.rpartition(".")[0] or part) for part in reversed(name.split("/"))]
+    splits = [one.split for one in parsed if one is not None]
+    if UNLABELED in splits:
+        return UNLABELED
+    return next((split for split in splits if split in SETS), "train")
+
+
+def labeled(names: list[str]) -> list[str]:
+    """Return the shards that do not say by their names that they have no classes."""
+    return [name for name in names if set_of(name) != UNLABELED]
 
 
 def short_hash(text: str) -> str:
@@ -170,7 +240,9 @@ def short_hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def make_index(storage: Storage, names: list[str], sizes: dict[str, int], folder: Path) -> None:
+def make_index(
+    storage: Storage, names: list[str], sizes: dict[str, int], folder: Path, job: Job
+) -> None:
     """Read all shards once, and write an index of them into `folder`."""
     log.info(
         f"{storage.place} has no {INDEX}: reading its {len(names):,} shards once, for an index in "
@@ -178,16 +250,17 @@ def make_index(storage: Storage, names: list[str], sizes: dict[str, int], folder
     )
     names = sorted(names, key=lambda name: (SETS.index(set_of(name)), name))
     with new_folder(folder) as part:
-        Scan(storage, part).run(names, sizes)
+        Scan(storage, part, job).run(names, sizes)
 
 
 class Scan:
     """Reads the samples of shards, and writes their index into a folder."""
 
-    def __init__(self, storage: Storage, folder: Path) -> None:
+    def __init__(self, storage: Storage, folder: Path, job: Job) -> None:
         self.storage = storage
         self.folder = folder
-        self.numbers: dict[Label, int] = {}  # of the classes, as they came
+        self.job = job
+        self.labels = Labels(storage.place)
         self.last_line = time.monotonic()
 
     def run(self, names: list[str], sizes: dict[str, int]) -> None:
@@ -201,8 +274,8 @@ class Scan:
             ]
         finally:
             writer.close()
-        declared = self.declared_classes(kind, names[0])
-        class_names, targets = self.classes(declared)
+        self.job.idle()
+        class_names, targets = self.labels.classes()
         hashes = writer.finish(np.arange(writer.count), targets)
         counts = {
             part: sum(shard.samples for shard in shards if shard.set == part) for part in SETS
@@ -222,78 +295,20 @@ class Scan:
         """Add the samples of a shard to the index."""
         before = writer.count
         file_name = self.storage.file(name)
+        self.job.at(file_name)
         with self.storage.open(name) as file, fetching(file_name):
-            for key, offset, content, label in samples_of(kind, file, file_name):
-                if isinstance(label, int) and label < 0:
-                    raise InputError(
-                        f"{file_name}/{key}: its class is {label}, which means that it has none; "
-                        "leave out shards without classes"
-                    )
-                target = self.numbers.setdefault(label, len(self.numbers))
-                if target >= MAX_CLASSES:
-                    raise InputError(
-                        f"{file_name}: there are more than {MAX_CLASSES:,} classes; is the label "
-                        "the number of the sample?"
-                    )
+            opened = opened_shard(kind, file, file_name)
+            self.labels.declare(opened.class_names, file_name)
+            for key, offset, content, label in opened.samples():
+                self.job.at(file_name)
+                target = self.labels.number(label, file_name, key)
                 writer.add(number, offset, content, target, key)
                 self.log_progress(name, writer.count)
-        return Shard(name, set_of(name), writer.count - before, size)
+            # Some servers do not tell the size of a file before it was read.
+            return Shard(name, set_of(name), writer.count - before, size or opened.size())
 
     def log_progress(self, name: str, count: int) -> None:
         """Log now and then how far the scan is."""
         if time.monotonic() - self.last_line > PROGRESS_SECONDS:
             log.info(f"reading shards: {count:,} samples, now in {name}")
             self.last_line = time.monotonic()
-
-    def declared_classes(self, kind: str, name: str) -> tuple[str, ...]:
-        """Return the names of the classes that a shard itself has; empty where it has none."""
-        if kind != PARQUET:
-            return ()
-        with self.storage.open(name) as file:
-            return class_names(file, self.storage.file(name))
-
-    def classes(self, declared: tuple[str, ...]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-        """Return the names of the classes, and the number of each label in the order they came.
-
-        Numbers are positions in the `declared` names. Without these, each number is a class of its
-        own name, and names are sorted.
-        """
-        labels = list(self.numbers)
-        require_one_type(labels, self.storage.place)
-        if declared and isinstance(labels[0], int):
-            require_declared(max(map(int, labels)), declared, self.storage.place)
-            return declared, np.array(labels, dtype=np.int32)
-        names, targets = np.unique(np.array(labels), return_inverse=True)
-        return tuple(map(str, names.tolist())), targets.astype(np.int32)
-
-
-def require_one_type(labels: list[Label], place: str) -> None:
-    """Raise InputError for classes of which some are numbers and some are names."""
-    by_type = {type(label): label for label in reversed(labels)}
-    if len(by_type) > 1:
-        raise InputError(
-            f"{place}: some classes are numbers, such as {by_type[int]}, and some are names, such "
-            f"as {by_type[str]}; use one of both in all shards"
-        )
-
-
-def require_declared(highest: int, declared: tuple[str, ...], place: str) -> None:
-    """Raise InputError for the number of a class that the shards do not name."""
-    if highest >= len(declared):
-        raise InputError(
-            f"{place}: a sample is of class {highest}, but the shards name {len(declared)} "
-            f"classes, 0 to {len(declared) - 1}"
-        )
-
-
-def samples_of(kind: str, file: BinaryIO, name: str) -> Iterator[tuple[str, int, bytes, Label]]:
-    """Yield the name, the place, the content and the label of each sample of a shard."""
-    if kind == PARQUET:
-        offset = 0
-        for row, one in enumerate(parquet_samples(file, name)):
-            yield str(row), offset, one.image, one.label
-            offset += len(one.image)
-        return
-    for sample in tar_samples(file, name):
-        assert sample.label is not None
-        yield sample.name, sample.offset, sample.image, sample.label

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +25,7 @@ from dltrain.data.images.opening import open_image
 from dltrain.data.images.pixel_rule import Background, PixelRule, given_rule, rule_from
 from dltrain.data.images.streamed import AHEAD_BATCHES
 from dltrain.data.io.cache import CACHE
-from dltrain.data.io.workers import Workers
+from dltrain.data.io.workers import Job, in_thread
 from dltrain.data.shards.content import ImageReader, ShardContent
 from dltrain.data.shards.index import PARQUET, Index
 from dltrain.data.shards.moments import Moments, Survey, packed_moments, surveyed
@@ -36,6 +37,7 @@ from dltrain.data.split import Balance
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import BatchSize, Fraction, Ge, PositiveFloat, PositiveInt, Spec, Transform
 
+log = logging.getLogger("dltrain")
 MAX_HEADERS = 64  # images whose size is read if the user names none
 TARGET_BYTES = 8
 
@@ -143,7 +145,7 @@ class Shards(LabeledImages):
     @cached_property
     def found_index(self) -> tuple[Index, Path]:
         """The index of the shards, and the folder that has its files."""
-        return index_of(self.storage, self.cache)
+        return index_of(self.storage, self.cache, self.timeout)
 
     @property
     def index(self) -> Index:
@@ -178,12 +180,7 @@ class Shards(LabeledImages):
         """Return the height and width of some images of the set, by their headers."""
         count = len(self.index.samples)
         rows = range(0, count, max(1, count // MAX_HEADERS))
-        opened = OpenShards(self.opener, 1, self.timeout)
-        workers = Workers(1, self.timeout)
-        try:
-            sizes = {self.size_of(row, opened, workers): self.index.name_of(row) for row in rows}
-        finally:
-            workers.close()
+        sizes = in_thread(partial(self.sizes_of, rows), self.timeout)
         if len(sizes) > 1:
             examples = [f"{height}x{width} ({name})" for (height, width), name in sizes.items()]
             why = (
@@ -193,13 +190,23 @@ class Shards(LabeledImages):
             raise ConfigError([("dataset.image_size=null", why)])
         return next(iter(sizes))
 
-    def size_of(self, row: int, opened: OpenShards, workers: Workers) -> tuple[int, int]:
-        """Return the height and width in the header of an image."""
-        sample = self.index.samples[row]
-        number = int(sample["shard"])
-        shard = opened.begin([number], workers)[number].result()
-        content = shard.read(int(sample["offset"]), int(sample["length"]))
-        return size_in(content, self.index.name_of(row))
+    def sizes_of(self, rows: Iterable[int], job: Job) -> dict[tuple[int, int], str]:
+        """Return the heights and widths in the headers of some images, and an image of each."""
+        sizes = {}
+        opened = OpenShards(self.opener, 1, self.timeout)
+        workers = opened.workers()
+        try:
+            for row in rows:
+                sample = self.index.samples[row]
+                number = int(sample["shard"])
+                shard = job.wait_for(opened.begin([number], workers)[number])
+                name = self.index.name_of(row)
+                job.at(name)
+                content = shard.read(int(sample["offset"]), int(sample["length"]))
+                sizes[size_in(content, name)] = name
+        finally:
+            workers.close()
+        return sizes
 
     @cached_property
     def jpeg_decoder(self) -> JpegDecoder | None:
@@ -210,6 +217,20 @@ class Shards(LabeledImages):
     def is_of_another_run(self) -> bool:
         """True if these are not the shards that the run was trained on."""
         return self.learned is not None and self.learned.digest != self.index.digest
+
+    @property
+    def other_shards(self) -> str:
+        """The beginning of a line about shards that are not those of the run."""
+        return f"{self.storage.place}: the shards are not those that the run was trained on:"
+
+    def validation_note(self) -> str:
+        """Return a line on the validation images of other shards than the run was trained on."""
+        if not self.is_of_another_run:
+            return ""
+        return (
+            f"{self.other_shards} the validation images are chosen among all training images, also "
+            "any that it was trained on"
+        )
 
     @cached_property
     def set_rows(self) -> dict[str, Tensor]:
@@ -228,7 +249,12 @@ class Shards(LabeledImages):
         if "test" not in rows:
             targets = torch.from_numpy(index.samples["target"][train.numpy()].astype(np.int64))
             held = torch.ones(len(train), dtype=torch.bool)
-            if not self.is_of_another_run:
+            if self.is_of_another_run:
+                log.warning(
+                    f"{self.other_shards} all {len(train):,} images are scored, also any that it "
+                    "was trained on"
+                )
+            else:
                 held = held_out_mask(targets, self.test_fraction, self.split_seed)
             rows |= {"train": train[~held], "test": train[held]}
         return rows
@@ -259,8 +285,13 @@ class Shards(LabeledImages):
         if not self.storage.is_local:
             _ = self.index
             return
+        in_thread(self.find_shards, self.timeout)
+
+    def find_shards(self, job: Job) -> None:
+        """Raise InputError where a shard in a folder is absent or of another size."""
         for shard in self.index.shards:
             name = self.storage.file(shard.name)
+            job.at(name)
             with self.storage.open(shard.name) as file:
                 file.seek(0, 2)
                 require_size(file.tell(), shard, name)
@@ -282,6 +313,7 @@ class Shards(LabeledImages):
             self.timeout,
             self.device,
             self.batch_bytes(),
+            self.validation_note(),
         )
 
     def moments(self, reader: ImageReader) -> tuple[Moments, PixelRule]:

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from dltrain.data.io.layout.split_names import parse_name
 from dltrain.data.io.places import existing_path
+from dltrain.data.shards.index import is_shard
 from dltrain.errors import InputError
 
 URL_MARK = "://"
@@ -28,7 +30,10 @@ class Storage(Protocol):
     """True where a file can be opened by its path."""
 
     def sizes(self) -> dict[str, int]:
-        """Return the size in bytes of every file below, by its relative name, in sorted order."""
+        """Return the size in bytes of every shard below, by its relative name, in sorted order.
+
+        Hidden files are left out. The size is 0 where the place does not tell it.
+        """
 
     def stamp(self, name: str) -> str:
         """Return a text that changes with the content of a file, as far as the place tells."""
@@ -53,12 +58,38 @@ class LocalFolder:
         self.place = str(path)
 
     def sizes(self) -> dict[str, int]:
-        """Return the size of every file that is not hidden, by its name relative to the folder."""
-        with reading(self.place):
-            list(self.path.iterdir())  # a glob passes over what cannot be read
-            paths = sorted(path.relative_to(self.path) for path in self.path.rglob("*"))
-            names = [path.as_posix() for path in paths if "/." not in f"/{path.as_posix()}"]
-            return {name: (self.path / name).stat().st_size for name in names}
+        """Return the size of every shard that is not hidden, by its name relative to the folder.
+
+        Links are followed, as in a folder whose train and test lie on other disks.
+        """
+        sizes, real_paths = {}, dict[str, str]()
+        for path in sorted(self.shards_in(self.path, ())):
+            name = path.relative_to(self.path).as_posix()
+            with reading(self.file(name)):
+                sizes[name] = path.stat().st_size
+            other = real_paths.setdefault(os.path.realpath(path), name)
+            if other != name:
+                raise InputError(
+                    f"{self.file(other)} and {self.file(name)} are the same file by a link: take "
+                    "one of them out of the folder"
+                )
+        return sizes
+
+    def shards_in(self, folder: Path, parents: tuple[str, ...]) -> Iterator[Path]:
+        """Yield the shards in a folder and in those below; `parents` end a circle of links."""
+        real_path = os.path.realpath(folder)
+        if real_path in parents:
+            return
+        with reading(str(folder)):
+            paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+            folders = {path for path in paths if path.is_dir()}
+        for path in paths:
+            if path in folders:
+                yield from self.shards_in(path, (*parents, real_path))
+            elif is_shard(path.name):
+                yield path
+            elif path.is_symlink() and not path.exists() and parse_name(path.name):
+                raise InputError(f"{path} is a link to {path.readlink()}, which does not exist")
 
     def stamp(self, name: str) -> str:
         """Return the time of change of a file."""
@@ -94,13 +125,16 @@ class RemoteFolder:
             self.system, self.path = file_system(self.place)
 
     def sizes(self) -> dict[str, int]:
-        """Return the size of every file below the URL, by its name relative to it."""
+        """Return the size of every shard below the URL, by its name relative to it."""
         with fetching(self.place):
             details = self.system.find(self.path, detail=True)
         start = f"{self.path.rstrip('/')}/"
-        return {
+        sizes = {
             name.removeprefix(start): int(about.get("size") or 0)
             for name, about in sorted(details.items())
+        }
+        return {
+            name: size for name, size in sizes.items() if is_shard(name) and "/." not in f"/{name}"
         }
 
     def stamp(self, name: str) -> str:

@@ -11,11 +11,13 @@ import tarfile
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
+from dltrain.data.io.layout.folders import IMAGE_ENDINGS
 from dltrain.errors import InputError
 
-IMAGES = ("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "gif", "tif", "tiff")
+IMAGES = tuple(ending.removeprefix(".") for ending in IMAGE_ENDINGS)
+EXPECTED_IMAGES = ".jpg, .png, .webp, .ppm"  # and the others
 LABELS = ("cls", "cls.txt", "json")
 LABEL_KEYS = ("label", "cls", "class", "target")  # of a JSON member
 BLOCK = tarfile.BLOCKSIZE
@@ -35,11 +37,19 @@ class TarSample:
     members: set[str] = field(default_factory=set)
 
 
-def tar_samples(file: BinaryIO, name: str) -> Iterator[TarSample]:
+class Readable(Protocol):
+    """A file that can be read from start to end."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, at most `size`."""
+
+
+def tar_samples(file: Readable, name: str) -> Iterator[TarSample]:
     """Yield the samples of a tar file, which is read from start to end.
 
-    Raises InputError, with the file and the member, for one that is no tar file, ends too early, or
-    has a sample without image or class, or two of the same key.
+    Raises InputError, with the file and the member, for one that is no tar file, ends too early,
+    has anything after the end of its archive, or has a sample without image or class, or two of
+    the same key.
     """
     keys: set[str] = set()
     sample: TarSample | None = None
@@ -61,7 +71,7 @@ def tar_samples(file: BinaryIO, name: str) -> Iterator[TarSample]:
     yield complete(sample, name)
 
 
-def members(file: BinaryIO, name: str) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+def members(file: Readable, name: str) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     """Yield the regular files of a tar file with their contents."""
     blocks = LastBlocks(file)
     as_file: Any = blocks
@@ -70,6 +80,7 @@ def members(file: BinaryIO, name: str) -> Iterator[tuple[tarfile.TarInfo, bytes]
             read_members: Any = archive
             for member in archive:
                 read_members.members = []  # else all of them stay in memory
+                refuse_link(member, name)
                 if not member.isfile():
                     continue
                 opened = archive.extractfile(member)
@@ -87,6 +98,41 @@ def members(file: BinaryIO, name: str) -> Iterator[tuple[tarfile.TarInfo, bytes]
     # Python takes a damaged header, and the end of the file, for the end of the archive.
     if blocks.at(end) != bytes(BLOCK):
         raise cut_short(f"{name}, byte {end:,},")
+    require_nothing_after(end, blocks, name)
+
+
+def require_nothing_after(end: int, blocks: LastBlocks, name: str) -> None:
+    """Raise InputError unless all bytes from the `end` of an archive on are zero.
+
+    Python takes a block of zeros for the end. It may also be a hole that a disk has left, or the
+    end of the first of several tar files that were joined.
+    """
+    offset, rest = end, blocks.after(end)
+    while rest:
+        content = rest.lstrip(b"\0")
+        if content:
+            first = offset + len(rest) - len(content)
+            raise InputError(
+                f"{name} has content after the end of its archive, from byte {first:,} on: it has "
+                f"a hole at byte {end:,}, or is several tar files joined into one; copy it again, "
+                "put each tar file into a file of its own, or take it out of the folder"
+            )
+        offset += len(rest)
+        rest = blocks.read(tarfile.RECORDSIZE)
+
+
+def refuse_link(member: tarfile.TarInfo, name: str) -> None:
+    """Raise InputError for an image or a class that is a link to another member, or sparse."""
+    _, extension = split_name(member.name)
+    if not (is_image(extension) or extension in LABELS):
+        return
+    if member.islnk() or member.issym():
+        raise InputError(
+            f"{name}: the member {member.name} is a link to {member.linkname}, without content of "
+            f"its own (GNU tar has --hard-dereference and --dereference): {REPACK}"
+        )
+    if member.issparse():
+        raise InputError(f"{name}: the member {member.name} is a sparse file: {REPACK}")
 
 
 def cut_short(what: str) -> InputError:
@@ -97,7 +143,7 @@ def cut_short(what: str) -> InputError:
 class LastBlocks:
     """A file that keeps what was read of it last."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Readable) -> None:
         self.file = file
         self.total = 0
         self.last: deque[bytes] = deque(maxlen=2)
@@ -118,6 +164,16 @@ class LastBlocks:
         start = offset - (self.total - len(kept))
         return kept[start : start + BLOCK] if start >= 0 else b""
 
+    def after(self, offset: int) -> bytes:
+        """Return what was read from an offset on, which was among the last that was read."""
+        kept = b"".join(self.last)
+        return kept[offset - (self.total - len(kept)) :]
+
+
+def is_image(extension: str) -> bool:
+    """Return whether a member with such an extension is an image."""
+    return extension.rpartition(".")[2] in IMAGES
+
 
 def split_name(name: str) -> tuple[str, str]:
     """Return the key of a member and its extension in lower case, as WebDataset does."""
@@ -133,7 +189,9 @@ def add_member(
     if extension in sample.members:
         raise InputError(f"{name}: the member {member.name} comes twice: {REPACK}")
     sample.members.add(extension)
-    if extension.rpartition(".")[2] in IMAGES:
+    if is_image(extension):
+        if not content:
+            raise InputError(f"{name}: the member {member.name} is empty, not an image: {REPACK}")
         if sample.image:
             raise InputError(
                 f"{name}: the sample {sample.key} has two images, "
@@ -181,7 +239,7 @@ def complete(sample: TarSample, name: str) -> TarSample:
         members = ", ".join(f".{extension}" for extension in sorted(sample.members))
         raise InputError(
             f"{name}: the sample {sample.key} has no image, only {members}; "
-            f"expected .{', .'.join(IMAGES[:5])}: {REPACK}"
+            f"expected {EXPECTED_IMAGES}: {REPACK}"
         )
     if sample.label is None:
         raise InputError(
