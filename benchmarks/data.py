@@ -32,6 +32,7 @@ import torch
 from dltrain.data.images.decode import cores
 from dltrain.data.images.folder import Folder
 from dltrain.data.images.image_folder import ImageFolder
+from dltrain.data.images.listed.listing import FolderListing
 
 BATCH, EPOCHS = 128, 2
 
@@ -83,7 +84,7 @@ def main() -> None:
     arguments = parser.parse_args()
     size, workers = arguments.image_size, arguments.workers
     places = [Path(arguments.path), Path(os.environ.get("DLTRAIN_DATA", "data")) / arguments.path]
-    folder = Folder(places, (1, 1), 3, "skip", 0.2, 0, workers)
+    folder = Folder(FolderListing(places), (1, 1), 3, "skip", 0.2, 0, workers)
     paths = [path for files in folder.files.values() for path in files.paths]
     bytes_read = sum(len(Path(path).read_bytes()) for path in paths)
     print(

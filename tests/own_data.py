@@ -53,6 +53,16 @@ def write_shards(folder: Path) -> None:
         pack(source, folder / "packed", Packing("webdataset", 10_000))
 
 
+def write_listed_pictures(folder: Path) -> None:
+    """Write pictures and a table that names them."""
+    lay(folder / "pets")
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "kind"])
+        for path in sorted((folder / "pets").rglob("*.png")):
+            writer.writerow([path.relative_to(folder).as_posix(), path.parent.name])
+
+
 def write_table(folder: Path, rows: int = NUM_ROWS) -> None:
     with (folder / "flats.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -197,6 +207,15 @@ OWN_DATA: dict[str, OwnData] = {
         "dataset.scaling=unit",
         "dataset.channels=1",
         "model.hidden_sizes=[16,8]",
+    ),
+    "image_table": OwnData(
+        "image_table",
+        (
+            *("dataset.path=labels.csv", "dataset.image=file", "dataset.target=kind"),
+            *("dataset.image_size=16", "model=mlp"),
+        ),
+        write_listed_pictures,
+        picture_input,
     ),
     "shards": OwnData(
         "shards",

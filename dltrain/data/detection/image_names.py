@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from dltrain.data.images.folder import files_in
+from dltrain.data.images.listed.listing import files_in
 from dltrain.data.io.layout.folders import IMAGE_ENDINGS as ENDINGS
 
 MAX_FILES_SHOWN = 5

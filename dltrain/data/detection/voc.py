@@ -20,7 +20,7 @@ from dltrain.data.detection.annotated_files import (
 from dltrain.data.detection.box_checks import flag_of
 from dltrain.data.detection.image_names import ImageIndex, base_name, is_image, stem_of
 from dltrain.data.detection.samples import AnnotatedImage, AnnotatedSet, Box
-from dltrain.data.images.folder import files_in
+from dltrain.data.images.listed.listing import files_in
 from dltrain.data.io.places import existing_path
 from dltrain.data.io.text_encoding import read_text
 from dltrain.errors import InputError, first_names

@@ -14,7 +14,7 @@ from dltrain.data.detection.annotated_files import AnnotatedFiles, BadBoxes
 from dltrain.data.detection.image_names import is_image
 from dltrain.data.detection.samples import AnnotatedImage, AnnotatedSet, Box, Corners
 from dltrain.data.detection.yolo_names import ClassNames, class_names
-from dltrain.data.images.folder import files_in
+from dltrain.data.images.listed.listing import files_in
 from dltrain.data.io.layout.describe import printable_names
 from dltrain.data.io.layout.folders import folders_in
 from dltrain.data.io.places import existing_path

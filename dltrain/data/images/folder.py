@@ -1,4 +1,4 @@
-"""Folders of images with a folder for each class: classes, files and pixels."""
+"""Images in files: their sizes, the files of each split, and pixels."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, filterfalse
+from itertools import chain
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -18,17 +17,13 @@ from torch import Tensor
 
 from dltrain.data.dataset import counted
 from dltrain.data.held_out.groups import Groups
-from dltrain.data.held_out.path_groups import PathRule
 from dltrain.data.held_out.rule import describe_random_split, held_out_mask
 from dltrain.data.images.decode import OddImages, read_image, read_images
 from dltrain.data.images.jpeg import MIN_FILES, JpegDecoder, is_jpeg_name, torchvision_decoder
+from dltrain.data.images.listed.listing import Files, Listing
 from dltrain.data.images.opening import size_of
 from dltrain.data.images.pixel_rule import ALPHA, PixelRule, Values
-from dltrain.data.io.layout.arrange import arrange
-from dltrain.data.io.layout.describe import EXPECTED, printable, printable_names
-from dltrain.data.io.layout.folders import IMAGE_ENDINGS, is_hidden
-from dltrain.data.io.layout.plan import Layout
-from dltrain.data.io.places import AbsentDataError
+from dltrain.data.io.layout.describe import printable, printable_names
 from dltrain.data.io.workers import CHUNK, Job, in_threads
 from dltrain.errors import ConfigError, InputError
 from dltrain.types import Spec
@@ -42,35 +37,19 @@ KEEP_ROWS = 1024  # images that are moved at once
 OddFiles: TypeAlias = Literal["skip", "refuse"]
 
 
-@dataclass(frozen=True)
-class Files:
-    """The image files of one split and the class number of each (N,)."""
-
-    paths: list[str]
-    targets: Tensor
-
-    def __getitem__(self, chosen: Tensor) -> Files:
-        """Return the files where `chosen` (N,) is true."""
-        rows: list[int] = chosen.nonzero().squeeze(1).tolist()
-        return Files([self.paths[row] for row in rows], self.targets[chosen])
-
-
 class Folder:
-    """Images from DIR/<class>/ or DIR/{train,val,test}/<class>/, at any depth below.
+    """The images of the files of a `listing`, in a folder or named by a table.
 
-    DIR is the first of `places` that exists; hidden files do not count. Classes are the names of
-    the folders, sorted; those with the usual names of splits are not classes, unless `classes`
-    names them: see dltrain.data.io.layout. Without a test folder, a stratified `test_fraction` of
-    the training files, a function of `split_seed` alone, is the test set; with `test_only`, all of
-    them are. Files of one group, by the `path_rule`, stay on one side. `image_size` (H, W) is by
-    default that of the images, if a sample of them agrees. Pixels become bytes by the `rule`, which
-    the images settle if it does not know their values. Files that are not images are skipped with a
-    warning that names them, or refused (InputError).
+    Without test files, a stratified `test_fraction` of the training files, a function of
+    `split_seed` alone, is the test set; with `test_only`, all of them are. Files of one group stay
+    on one side. `image_size` (H, W) is by default that of the images, if a sample of them agrees.
+    Pixels become bytes by the `rule`, which the images settle if it does not know their values.
+    Files that are not images are skipped with a warning that names them, or refused (InputError).
     """
 
     def __init__(
         self,
-        places: Sequence[Path],
+        listing: Listing,
         image_size: tuple[int, int] | None,
         channels: int,
         odd_files: OddFiles,
@@ -78,11 +57,9 @@ class Folder:
         split_seed: int,
         threads: int,
         timeout: float = 60.0,
-        classes: Sequence[str] | None = None,
         rule: PixelRule = PixelRule(),  # noqa: B008
-        path_rule: PathRule | None = None,
     ) -> None:
-        self.places = places
+        self.listing = listing
         self.image_size = image_size
         self.channels = channels
         self.odd_files = odd_files
@@ -90,13 +67,41 @@ class Folder:
         self.split_seed = split_seed
         self.threads = threads
         self.timeout = timeout
-        self.classes = classes
         self.rule = rule
-        self.path_rule = path_rule
-        self.known_classes: tuple[str, ...] = ()  # of a run
-        self.test_only = False
         self.is_described = False
         self.image_paths: dict[str, list[str]] = {}  # of the images that `read` returned
+
+    @property
+    def path(self) -> Path:
+        """The folder or the table."""
+        return self.listing.path
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes; InputError without files."""
+        return self.listing.class_names
+
+    @property
+    def own_files(self) -> dict[str, Files]:
+        """The files of train and of every split that the data has; InputError without any."""
+        return self.listing.own_files
+
+    @property
+    def test_only(self) -> bool:
+        """True if a finished run, which was trained on other files, is scored on these."""
+        return self.listing.is_of_another_run
+
+    def groups(self, paths: Sequence[str]) -> Groups | None:
+        """Return the groups of files; None without groups, and for the files of another run."""
+        return None if self.test_only else self.listing.groups(paths)
+
+    def describe(self) -> None:
+        """Log what is left out and what was decided about the files, once."""
+        if self.is_described:
+            return
+        for note in self.listing.notes():
+            log.warning(note)
+        self.is_described = True
 
     @property
     def spec(self) -> Spec:
@@ -107,37 +112,6 @@ class Folder:
             train_samples=len(self.files["train"].paths),
             test_samples=len(self.files["test"].paths),
         )
-
-    @cached_property
-    def path(self) -> Path:
-        """The folder; AbsentDataError if it is in none of its places."""
-        for place in self.places:
-            if place.is_dir():
-                return place
-        for place in self.places:
-            if place.exists():
-                raise InputError(f"dataset.path: {place} is not a folder; expected {EXPECTED}")
-        raise AbsentDataError.at("dataset.path", str(self.places[0]), list(self.places))
-
-    @cached_property
-    def layout(self) -> Layout:
-        """The folders that are classes and splits."""
-        return arrange(self.path, self.classes, self.known_classes)
-
-    @cached_property
-    def class_folders(self) -> list[str]:
-        """The sorted names of the folders that are classes."""
-        parts = self.layout.parts
-        training = parts.get("train")
-        if training:
-            return sorted(training)
-        return sorted({name for classes in parts.values() for name in classes})
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The names of the classes; InputError for a folder without files."""
-        _ = self.own_files
-        return tuple(printable(name) for name in self.class_folders)
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -175,48 +149,15 @@ class Folder:
         return ConfigError([("dataset.image_size=null", why)])
 
     @cached_property
-    def own_files(self) -> dict[str, Files]:
-        """The files of train and of every split that the folder has; InputError without any."""
-        own = {"train": Files([], torch.zeros(0, dtype=torch.int64))}
-        for split, classes in self.layout.parts.items():
-            self.check_known(split, classes)
-            own[split] = files_of_classes([classes.get(name, ()) for name in self.class_folders])
-        if "train" in self.layout.parts and not self.test_only:
-            self.check_not_empty(own["train"])
-        if not sum(len(files.paths) for files in own.values()):
-            raise InputError(f"{self.path}: there is no file in its folders; expected {EXPECTED}")
-        return own
-
-    def check_known(self, split: str, classes: Iterable[str]) -> None:
-        """Raise InputError for class folders of a split that training does not have."""
-        unknown = sorted(set(classes) - set(self.class_folders))
-        if unknown:
-            places = self.layout.places
-            raise InputError(
-                f"{places[split]} has the classes {printable_names(unknown)}, "
-                f"which {places['train']} does not have"
-            )
-
-    def check_not_empty(self, train: Files) -> None:
-        """Raise InputError for training classes without a file."""
-        empty = self.empty_classes(train)
-        if empty:
-            place = self.layout.places["train"]
-            raise InputError(f"{place}: there is no file in {printable_names(empty)}")
-
-    def empty_classes(self, files: Files) -> list[str]:
-        """Return the class folders without a file in a split."""
-        counts = torch.bincount(files.targets, minlength=len(self.class_folders)).tolist()
-        return [name for name, count in zip(self.class_folders, counts, strict=True) if not count]
-
-    @cached_property
     def files(self) -> dict[str, Files]:
         """The files of every split, with a test set."""
         files = dict(self.own_files)
         train = files["train"]
         if not train.paths and not self.test_only:
-            there = ", ".join(self.layout.places.values())
-            raise InputError(f"{self.path} has no training set, but {there}; expected {EXPECTED}")
+            there = ", ".join(name for name in files if name != "train")
+            raise InputError(
+                f"{self.path} has no training set, but {there}; expected {self.listing.expected}"
+            )
         if "test" not in files:
             held = torch.ones(len(train.targets), dtype=torch.bool)
             if not self.test_only:
@@ -237,22 +178,6 @@ class Folder:
             )
         self.warn_of_shared_groups(files)
         return files
-
-    @cached_property
-    def folders_of_classes(self) -> frozenset[str]:
-        """The paths of the class folders of every split."""
-        by_class = chain.from_iterable(classes.values() for classes in self.layout.parts.values())
-        return frozenset(chain.from_iterable(by_class))
-
-    def groups(self, paths: Sequence[str]) -> Groups | None:
-        """Return the groups of files, which stay on one side of a split; None without a rule.
-
-        Raises:
-            InputError: A file has no group; the message names it.
-        """
-        if self.path_rule is None or self.test_only:
-            return None
-        return self.path_rule.groups(paths, self.folders_of_classes)
 
     def warn_of_shared_groups(self, files: dict[str, Files]) -> None:
         """Warn of groups that the training folder shares with another split's own folder."""
@@ -284,34 +209,12 @@ class Folder:
         """Describe how the test split was chosen; "" for a test folder."""
         if "test" in self.own_files or self.test_only:
             return ""
-        group = ""
-        if self.path_rule is not None:
-            group = self.path_rule.setting
         return describe_random_split(
-            self.test_fraction, "the images of each class", self.split_seed, group
+            self.test_fraction,
+            "the images of each class",
+            self.split_seed,
+            self.listing.group_setting,
         )
-
-    def describe(self) -> None:
-        """Log what of the folder is left out and what was decided about its folders, once."""
-        if self.is_described:
-            return
-        for note in [*self.layout.notes, *self.empty_folders()]:
-            log.warning(printable(note))
-        self.is_described = True
-
-    def empty_folders(self) -> list[str]:
-        """Return a line on the class folders of a split that have no file in them.
-
-        Training refuses its own.
-        """
-        lines = []
-        for split, files in self.own_files.items():
-            classes = self.layout.parts.get(split, ())
-            empty = [name for name in self.empty_classes(files) if name in classes]
-            if empty and files.paths:
-                place = self.layout.places[split]
-                lines.append(f"{place}: there is no file in {printable_names(empty)}")
-        return lines
 
     def read(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Return every image (N, C, H, W) and its class (N,), decoded by all threads.
@@ -423,13 +326,12 @@ class Folder:
         No file is opened.
         """
         digest = hashlib.sha256()
-        start = f"{self.path}{os.sep}"
         for split, files in sorted(self.own_files.items()):
             for path in files.paths:
                 size, changed = size_and_time(path)
                 if not times:
                     changed = 0
-                line = f"{split} {path.removeprefix(start)} {size} {changed}\n"
+                line = f"{split} {self.listing.name_of(path)} {size} {changed}\n"
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
@@ -450,13 +352,6 @@ def size_and_time(path: str) -> tuple[int, int]:
     except OSError:
         return -1, 0
     return status.st_size, status.st_mtime_ns
-
-
-def files_of_classes(folders: Sequence[Iterable[str]]) -> Files:
-    """Return the files below the folders of each class, with the number of the class."""
-    by_class = [[path for folder in some for path in files_in(folder)] for some in folders]
-    counts = torch.tensor([len(paths) for paths in by_class], dtype=torch.int64)
-    return Files([path for paths in by_class for path in paths], torch.repeat_interleave(counts))
 
 
 def sizes_of(paths: list[str], job: Job) -> list[tuple[tuple[int, int], str]]:
@@ -485,26 +380,6 @@ class ReadingProgress:
         if time.monotonic() - self.last_line > PROGRESS_SECONDS:
             log.info(f"reading {self.path}: {self.done:,} of {self.total:,} images")
             self.last_line = time.monotonic()
-
-
-def files_in(folder: str) -> list[str]:
-    """Return the sorted paths of all files below `folder` that are not hidden.
-
-    Folders that are called like images count as files.
-    """
-    paths = []
-    for place, folders, names in os.walk(folder):
-        visible_folders = [name for name in folders if not is_hidden(name)]
-        called_like_images = list(filter(is_image_name, visible_folders))
-        folders[:] = filterfalse(is_image_name, visible_folders)
-        visible = [name for name in names if not is_hidden(name)]
-        paths += [f"{place}{os.sep}{name}" for name in visible + called_like_images]
-    return sorted(paths)
-
-
-def is_image_name(name: str) -> bool:
-    """Return whether a name has the ending of an image."""
-    return name.lower().endswith(IMAGE_ENDINGS)
 
 
 def keep(images: Tensor, good: Tensor) -> Tensor:

@@ -2,58 +2,38 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from dltrain.data.dataset import PARTS
 from dltrain.data.held_out.advice import Sides, path_advice
-from dltrain.data.held_out.groups import Groups
 from dltrain.data.held_out.path_groups import path_rule
-from dltrain.data.images.decode import cores
-from dltrain.data.images.folder import Files, Folder, OddFiles
-from dltrain.data.images.in_memory import InMemory, fake_images
-from dltrain.data.images.labeled import (
-    FOLDER_DIGEST,
-    PIXELS,
-    ImageTensors,
-    LabeledImages,
-    Scaling,
-    size_in_bytes,
-)
-from dltrain.data.images.opening import read_file
-from dltrain.data.images.pixel_rule import Background, PixelRule, given_rule
-from dltrain.data.images.streamed import ImageFiles, streamed_bytes, survey
-from dltrain.data.io.cache import CACHE
+from dltrain.data.images.folder import OddFiles
+from dltrain.data.images.labeled import Scaling
+from dltrain.data.images.listed.listed_images import FileSettings, ListedImages
+from dltrain.data.images.listed.listing import FolderListing
+from dltrain.data.images.pixel_rule import Background
 from dltrain.data.io.layout.describe import EXPECTED
-from dltrain.data.io.memory import free_memory
 from dltrain.data.split import Balance
 from dltrain.data.tabular.table import column_names
-from dltrain.errors import ConfigError, InputError
+from dltrain.errors import ConfigError
 from dltrain.types import (
     BatchSize,
     ColumnName,
     Fraction,
     Ge,
-    PackedSet,
     PositiveFloat,
     PositiveInt,
-    Spec,
     Transform,
 )
 
-# What is described where there is no folder, for debug=smoke.
-STAND_IN = Spec((3, 32, 32), ("a", "b"), train_samples=80, test_samples=20)
-MEMORY_FRACTION = 0.5  # of the free memory, that images may take
 
-
-class ImageFolder(LabeledImages):
+class ImageFolder(ListedImages):
     """Images in `path`/<class>/ or `path`/{train,val,test}/<class>/, here or in the data root.
 
     Without a test folder, `test_fraction` of the training images are for testing, chosen by
@@ -97,12 +77,19 @@ class ImageFolder(LabeledImages):
         transforms: Sequence[Transform] = (),
         seed: int = 0,
     ) -> None:
-        if value_range is not None and not value_range[0] < value_range[1]:
-            raise ValueError(
-                f"dataset.value_range={list(value_range)}: "
-                "the first value, black, must be below the second"
-            )
         super().__init__(
+            root,
+            FileSettings(
+                image_size=image_size,
+                channels=channels,
+                value_range=value_range,
+                background=background,
+                odd_files=odd_files,
+                memory=memory,
+                workers=workers,
+                timeout=timeout,
+                test_fraction=test_fraction,
+            ),
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             val_fraction=val_fraction,
@@ -115,25 +102,9 @@ class ImageFolder(LabeledImages):
             transforms=transforms,
             seed=seed,
         )
-        self.root = Path(root)
         self.path = path
-        self.image_size = image_size
-        self.channels: int = channels
         self.class_folders = column_names(classes) or None
-        self.value_range = value_range
-        self.background = background
-        self.odd_files = odd_files
-        self.memory = memory
-        self.threads = workers or cores()
-        self.timeout = timeout
-        self.test_fraction = test_fraction
         self.path_rule = path_rule(group)
-
-    @cached_property
-    def rule(self) -> PixelRule:
-        """The rule of the settings, over that of the run; each file settles what it lacks."""
-        trained = self.learned.rule if self.learned else None
-        return given_rule(self.value_range, self.background, trained)
 
     @cached_property
     def is_absent(self) -> bool:
@@ -145,92 +116,19 @@ class ImageFolder(LabeledImages):
         return Path(path).expanduser(), self.root / path
 
     @cached_property
-    def folder(self) -> Folder:
-        """The folder of the images; ConfigError where none is named.
-
-        For a run that was trained already it is read as the run's own folder was.
-        """
+    def listed_files(self) -> FolderListing:
+        """The files of the folder; ConfigError where none is named."""
         if self.path is None:
             why = f"name the images to train on: dataset.path=DIR, {EXPECTED}"
             raise ConfigError([("dataset.path=null", why)])
-        folder = Folder(
-            places=self.places(self.path),
-            image_size=square(self.image_size),
-            channels=self.channels,
-            odd_files=self.odd_files,
-            test_fraction=self.test_fraction,
-            split_seed=self.split_seed,
-            threads=self.threads,
-            timeout=self.timeout,
-            classes=self.class_folders,
-            rule=self.rule,
-            path_rule=self.path_rule,
+        known_classes = self.learned.spec.class_names if self.learned is not None else ()
+        return FolderListing(
+            self.places(self.path), self.class_folders, self.path_rule, known_classes
         )
-        if self.learned is not None:
-            channels, height, width = self.learned.spec.input_shape
-            folder.channels = channels
-            folder.image_size = (height, width)
-            folder.known_classes = self.learned.spec.class_names
-            folder.test_only = self.learned.digest != folder.digest()
-        return folder
 
-    @property
-    def source_spec(self) -> Spec:
-        """The shape and classes by the names of folders and a few headers of files.
-
-        A stand-in's where the folder is absent, as reading it says. Raises InputError where there
-        is only one class.
-        """
-        if self.is_absent:
-            return STAND_IN
-        names = self.folder.class_names
-        if len(names) < 2 and self.learned is None:
-            raise InputError(f"{self.folder.path} has one class, {names[0]}; expected {EXPECTED}")
-        return self.folder.spec
-
-    def find_files(self) -> None:
-        """Raise ConfigError where no folder is named and InputError where it is absent."""
-        _ = self.folder.class_names
-        self.folder.describe()
-
-    @cached_property
-    def is_streamed(self) -> bool:
-        """True if the images stay in their files."""
-        self.folder.describe()
-        if self.memory == "auto":
-            return decoded_bytes(self.folder) > MEMORY_FRACTION * free_memory()
-        return not self.memory
-
-    def read(self) -> ImageTensors | ImageFiles:
-        """Decode every image, or look at every file once where they are streamed."""
-        folder = self.folder
-        if self.is_streamed:
-            shape = (folder.channels, *folder.size)
-            as_trained = partial(self.as_trained, shape)
-            cache = self.root / CACHE
-            return ImageFiles(folder, cache, as_trained, self.batch_size, self.device)
-        content = folder.read()
-        sets = ImageTensors(str(folder.path), folder.image_paths)
-        for name, (images, targets) in content.items():
-            targets = self.as_trained(tuple(images.shape[1:]), targets)
-            sets[name] = images.to(self.device), targets.to(self.device)
-        return sets
-
-    def training_groups(self) -> Groups | None:
-        """Return the groups of the training images by their paths; None without a rule."""
-        if self.path_rule is None:
-            return None
-        file_of = self.stored.row_names("train")
-        count = len(self.stored.targets("train"))
-        return self.folder.groups([file_of(row) for row in range(count)])
-
-    def expected_size_in_bytes(self) -> int:
-        """Return the bytes of all images, or of the batches under way where they are streamed."""
-        if self.is_absent:
-            return size_in_bytes(STAND_IN)
-        if self.is_streamed:
-            return streamed_bytes(self.folder, self.batch_size)
-        return decoded_bytes(self.folder)
+    def listing(self) -> FolderListing:
+        """Return the files of the folder."""
+        return self.listed_files
 
     def split_advice(self) -> list[str]:
         """Return a line on files that seem to belong together by their paths, unless a rule is set.
@@ -247,69 +145,5 @@ class ImageFolder(LabeledImages):
             classes.append(self.stored.targets(name).cpu()[rows])
         is_training = torch.arange(len(paths)) < len(classes[0])
         sides = Sides(torch.cat(classes), is_training)
-        line = path_advice(paths, self.folder.folders_of_classes, sides)
+        line = path_advice(paths, self.listed_files.folders_of_classes, sides)
         return [line] if line else []
-
-    def test_rule(self) -> str:
-        """Describe how the test split was chosen; "" for a test folder."""
-        return "" if self.is_absent else self.folder.test_rule()
-
-    def file_description(self) -> dict[str, Any]:
-        """Return a name for the folder's content, and the rule by which pixels become bytes."""
-        if self.is_absent:
-            return {FOLDER_DIGEST: "", PIXELS: self.rule.description()}
-        return {FOLDER_DIGEST: self.folder.digest(), PIXELS: self.folder.rule.description()}
-
-    def fake(self) -> InMemory:
-        """Return a few small batches of random images of the same shape and classes."""
-        return fake_images(self)
-
-    def packed_sets(self) -> dict[str, PackedSet]:
-        """Return the files of every split that the folder has, byte for byte.
-
-        All of them are read once before, so that files which are not images are left out or
-        refused as `odd_files` says.
-        """
-        paths, moments = survey(self.folder, self.root / CACHE)
-        row_of = {path: row for row, path in enumerate(paths)}
-        start = f"{self.folder.path}{os.sep}"
-
-        def packed(files: Files) -> PackedSet:
-            kept = [row for row, path in enumerate(files.paths) if path in row_of]
-            names = [files.paths[row] for row in kept]
-
-            def content(row: int) -> tuple[str, bytes]:
-                return names[row].removeprefix(start), file_content(names[row])
-
-            rows = [row_of[name] for name in names]
-            return PackedSet(files.targets[kept], content, moments[rows].numpy())
-
-        return {name: packed(files) for name, files in self.folder.own_files.items()}
-
-    def packed_spec(self) -> Spec:
-        """Return the shape of the images and their classes."""
-        return self.folder.spec
-
-    def packed_pixels(self) -> dict[str, Any]:
-        """Return the rule by which the pixels of the files became bytes."""
-        return self.folder.rule.description()
-
-
-def file_content(path: str) -> bytes:
-    """Return the content of an image file; InputError if it cannot be read any more."""
-    try:
-        return read_file(path)
-    except OSError as e:
-        raise InputError(f"{path} cannot be read ({e}); it could be read before") from e
-
-
-def square(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """Return a height and width; a single number is both."""
-    return (size, size) if isinstance(size, int) else size
-
-
-def decoded_bytes(folder: Folder) -> int:
-    """Return the bytes that all images of a folder take in memory."""
-    return sum(len(files.paths) for files in folder.files.values()) * (
-        folder.channels * math.prod(folder.size) + 8
-    )

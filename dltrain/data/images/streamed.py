@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from dltrain.data.images.decode import read_images
-from dltrain.data.images.folder import Files, Folder, ReadingProgress
+from dltrain.data.images.folder import Folder, ReadingProgress
 from dltrain.data.images.labeled import Statistics, mean_and_std
+from dltrain.data.images.listed.listing import Files
 from dltrain.data.images.moments import moments_of_images
 from dltrain.data.images.pixel_rule import PixelRule, Values, rule_from
 from dltrain.data.io.workers import CHUNK, Job, Workers, in_threads

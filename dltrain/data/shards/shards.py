@@ -17,10 +17,10 @@ from torch import Tensor
 from dltrain.data.held_out.groups import Groups
 from dltrain.data.held_out.rule import describe_random_split, held_out_mask
 from dltrain.data.images.decode import cores, reason
-from dltrain.data.images.image_folder import STAND_IN, square
 from dltrain.data.images.in_memory import InMemory, fake_images
 from dltrain.data.images.jpeg import MIN_FILES, JpegDecoder, torchvision_decoder
 from dltrain.data.images.labeled import FOLDER_DIGEST, PIXELS, LabeledImages, Scaling
+from dltrain.data.images.listed.listed_images import STAND_IN, square
 from dltrain.data.images.opening import open_image
 from dltrain.data.images.pixel_rule import Background, PixelRule, given_rule, rule_from
 from dltrain.data.images.streamed import AHEAD_BATCHES

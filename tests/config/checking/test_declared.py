@@ -44,10 +44,10 @@ def test_declarations_of_classes(cls: type, member: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("base", "members"),
     [
-        (Task, {"networks", "mixes"}),
+        (Task, {"networks", "mixes", "run_keys"}),
         (Schedule, {"needs_end"}),
         (Regularizer, {"needs_end", "mixes_targets"}),
-        (ImageTransform, {"mixes_targets"}),
+        (ImageTransform, {"mixes_targets", "training_only"}),
     ],
 )
 def test_base_classes_declare_their_members(base: type, members: set[str]) -> None:

@@ -20,6 +20,7 @@ from small_pictures import data, everything, lay, picture
 from dltrain.data.images.decode import MODES, read_image
 from dltrain.data.images.folder import Folder
 from dltrain.data.images.jpeg import MAX_BYTES, torchvision_decoder
+from dltrain.data.images.listed.listing import FolderListing
 from dltrain.data.images.opening import FORMATS
 from dltrain.data.io.layout.folders import IMAGE_ENDINGS
 from dltrain.errors import ConfigError, InputError
@@ -101,7 +102,7 @@ def test_jpegs_are_rotated_as_their_exif_says(orientation: int, tmp_path: Path) 
         ).max()
         <= 2
     )
-    assert Folder([tmp_path], None, 3, "skip", 0.5, 0, 1).size == expected.shape[1:]
+    assert Folder(FolderListing([tmp_path]), None, 3, "skip", 0.5, 0, 1).size == expected.shape[1:]
 
 
 def test_torchvision_decodes_small_jpegs_as_pillow_does(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_split_folders_become_classes(memory: str, dltrain: Callable[..., Any]) 
     Path("outer").rename("flat/inner")
     checked = dltrain("check", "--data", *chosen, "--json")
     assert [row["class"] for row in checked.json["data"]["classes"]] == ["cat", "dog", "owl"]
-    assert [line in warning for warning in checked.json["data"]["warnings"]] == [False, True]
+    assert [line in warning for warning in checked.json["data"]["warnings"][:2]] == [False, True]
 
 
 def test_the_split_is_a_function_of_split_seed() -> None:

@@ -130,13 +130,13 @@ def test_a_data_root_that_cannot_be_written_does_no_harm() -> None:
 
 def test_memory_auto_uses_half_of_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the free memory may be taken."""
-    from dltrain.data.images import image_folder
+    from dltrain.data.images.listed import listed_images
 
     lay(Path("pets"))
-    assert image_folder.free_memory() > 2**20
+    assert listed_images.free_memory() > 2**20
     needed = 20 * (3 * 8 * 12 + 8)
     for free, kept in ((2 * needed, True), (2 * needed - 2, False)):
-        monkeypatch.setattr(image_folder, "free_memory", lambda free=free: free)
+        monkeypatch.setattr(listed_images, "free_memory", lambda free=free: free)
         made = data("pets")
         assert made.is_streamed != kept
         assert made.size_in_bytes() == (needed if kept else 5 * 64 * (3 * 8 * 12 + 8))

@@ -1,0 +1,1 @@
+"""Images in files that a folder or a table lists."""
