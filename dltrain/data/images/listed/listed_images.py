@@ -70,7 +70,7 @@ class ListedImages(LabeledImages):
     @property
     @abstractmethod
     def is_absent(self) -> bool:
-        """True if there is no such folder or table, named or not: `debug=smoke` needs none."""
+        """True if the folder or table is absent, or none is named: `debug=smoke` needs none."""
 
     @abstractmethod
     def listing(self) -> Listing:
