@@ -36,7 +36,7 @@ MEMORY_FRACTION = 0.5  # of the free memory, that images may take
 
 @dataclass(frozen=True)
 class FileSettings:
-    """How the images of files are read; see `ImageFolder`."""
+    """Settings for images in files; see `ImageFolder`."""
 
     image_size: int | tuple[int, int] | None
     channels: int
