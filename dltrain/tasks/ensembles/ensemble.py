@@ -5,32 +5,33 @@ Legend of the shapes: M members, B inputs, K classes, N validation samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
-from dltrain.engine import Direction, Metrics, Stage
+from dltrain.engine import Direction, Mean, Metrics, Stage
 from dltrain.optim import Optim
-from dltrain.tasks.calibration.final_stages import KeptAverages, one_step_stage
+from dltrain.tasks.calibration.final_stages import FirstTrainingBatch, KeptAverages
 from dltrain.tasks.classification import Classification, Outputs
 from dltrain.tasks.ensembles.batches import Folds, OwnEpochs, WithoutFold
 from dltrain.tasks.ensembles.combiners import Combine
-from dltrain.tasks.ensembles.learning import learned_rule
+from dltrain.tasks.ensembles.learning import learned_rule, out_of_fold
 from dltrain.tasks.ensembles.member_scores import FIGURES, MemberScores
 from dltrain.tasks.ensembles.networks import Ensembled, member_logits
 from dltrain.tasks.images.explanation import hires_cam
 from dltrain.tasks.images.views import View, mean_logits
 from dltrain.tasks.supervised import validation_split
-from dltrain.types import Data, DataSplit, NetworkFactory, NonNegative, PositiveInt
+from dltrain.types import Data, DataSplit, FinishedRuns, NetworkFactory, NonNegative, PositiveInt
 
 DEFAULT_MEMBERS = 5
+RUNS = "task.runs"
 MODEL = "model."  # before the names of weights of a single network
 Method: TypeAlias = Literal["seeds", "shared", "snapshot", "folds"]
 SAME_LAYERS = (
-    "task.models: {setting} needs members with the same layers; leave out task.models, or set "
+    "{setting} needs members with the same layers, of which task.models and task.runs are not; set "
     "{advice}"
 )
 
@@ -38,9 +39,10 @@ SAME_LAYERS = (
 class Ensemble(Classification):
     """Trains several classifiers one after the other, and combines their predictions.
 
-    The members are `members` networks like the configured `model`, or that one and the `models`.
-    Each is trained for trainer.epochs epochs in a stage of its own, "member_1" and so on, by the
-    loss and the optimizer of the configuration. They differ by the `method`:
+    The members are `members` networks like the configured `model`, or that one and the `models`, or
+    the networks of the finished `runs`, which are not trained. Any other is trained for
+    trainer.epochs epochs in a stage of its own, "member_1" and so on, by the loss and the optimizer
+    of the configuration. They differ by the `method`:
 
     * seeds: each has initial weights and an order of samples of its own (Lakshminarayanan et al.
       2017, "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles").
@@ -49,11 +51,12 @@ class Ensemble(Classification):
     * snapshot: each continues with the weights of the one before. With schedule=cosine, this is the
       cyclic learning rate of Huang et al. 2017, "Snapshot Ensembles: Train 1, Get M for Free",
       equation 2; the optimizer's moments start again.
-    * folds: as seeds, and each leaves out its own of M folds of the training samples.
+    * folds: as seeds, and each leaves out its own of M folds of the training samples. The accuracy
+      of the predictions for these is logged in a last stage "combine".
 
     Their predictions are combined by the rule `combine`: the mean of the probabilities, a majority
     vote, stacking, or a soup, which averages weights (see `combiners`, `networks`). What the last
-    two learn, they learn from validation samples in a last stage "combine". Members are used with
+    two learn, they learn from validation samples in the stage "combine". Members are used with
     the weights, or averaged weights, that their stage ended with. Evaluations of the last stage are
     those of the ensemble, with the scores of the members beside it.
 
@@ -63,6 +66,7 @@ class Ensemble(Classification):
     """
 
     divisible = False
+    run_keys = ("runs",)
 
     def __init__(  # noqa: PLR0913 - the keys of the configuration
         self,
@@ -72,8 +76,10 @@ class Ensemble(Classification):
         optim: Callable[..., Optim],
         epochs: int,
         network_factory: NetworkFactory,
+        finished_runs: FinishedRuns,
         members: PositiveInt | None = None,
         models: dict[str, nn.Module] | None = None,
+        runs: tuple[str | int, ...] = (),
         method: Method = "seeds",
         combine: Combine = "mean",
         penalty: NonNegative = 0.01,
@@ -83,9 +89,12 @@ class Ensemble(Classification):
         metrics: dict[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
         views: tuple[View, ...] = (),
     ) -> None:
-        require_fitting(members, models or {}, method, combine)
-        self_made = [model, *further_members(network_factory, members, models or {})]
-        rule = learned_rule(combine, self_made, data, penalty)
+        require_fitting(members, models or {}, runs, method, combine)
+        opened = [finished_runs.network(RUNS, name) for name in runs]
+        networks = [network.model for network in opened]
+        if not opened:
+            networks = [model, *further_members(network_factory, members, models or {})]
+        rule = learned_rule(combine, networks, data, penalty)
         super().__init__(
             data, rule.network, loss, optim, epochs, watch, mode, top_k, metrics, views
         )
@@ -95,11 +104,16 @@ class Ensemble(Classification):
             )
         self.fit = rule.fit
         self.method = method
-        self.names = ["model", *models] if models else names_of_equals(len(self_made))
+        self.is_trained = not opened
+        self.names = names_of_equals(len(networks))
+        if models:
+            self.names = ["model", *models]
+        if opened:
+            self.names = [network.name for network in opened]
         self.kept = KeptAverages()
         self.folds: Folds | None = None
         if method == "folds":
-            self.folds = Folds(data.train, len(self_made))
+            self.folds = Folds(data.train, len(networks))
 
     @property
     def ensemble(self) -> Ensembled:
@@ -120,7 +134,10 @@ class Ensemble(Classification):
         return named
 
     def stages(self) -> Iterator[Stage]:
-        """Yield a stage for each member, then "combine" where a rule is learned."""
+        """Yield a stage for each member, then "combine" where there is something to do in it."""
+        if not self.is_trained:
+            yield self._combining_stage()
+            return
         networks = self.ensemble.members
         if self.method == "shared":
             for network in networks[1:]:
@@ -130,12 +147,12 @@ class Ensemble(Classification):
             yield from self.kept.around(self._member_stage(number))
             if self.method == "snapshot":
                 networks[number + 1].load_state_dict(networks[number].state_dict())
-        stage = self._scored_as_ensemble(self._member_stage(last))
-        if self.fit is None:
-            yield stage
+        stage = self._member_stage(last)
+        if self.fit is None and self.folds is None:
+            yield replace(stage, **self._own_evaluation())
             return
         yield from self.kept.around(stage)
-        yield one_step_stage(stage, "combine", self._fit)
+        yield self._combining_stage()
 
     def _member_stage(self, number: int) -> Stage:
         """Return the stage that trains member `number`, counted from 0, and scores it alone."""
@@ -161,15 +178,31 @@ class Ensemble(Classification):
             return WithoutFold(self.folds, number)
         return OwnEpochs(self.data.train, number)
 
-    def _scored_as_ensemble(self, stage: Stage) -> Stage:
-        """Return the stage of the last member, whose evaluations are those of the ensemble."""
+    def _own_evaluation(self) -> dict[str, Any]:
+        """Return the parts of the last stage that make its evaluation that of the ensemble."""
         whole = self.supervised()
-        return replace(stage, evaluate=self.evaluate, watch=whole.watch, mode=whole.mode)
+        return {"evaluate": self.evaluate, "watch": whole.watch, "mode": whole.mode}
 
-    def _fit(self) -> Metrics:
-        """Learn from the validation samples how to combine the members."""
-        assert self.fit is not None
-        return self.fit()
+    def _combining_stage(self) -> Stage:
+        """Return the stage whose only step combines the trained members."""
+        return Stage(
+            name="combine",
+            epochs=1,
+            batches=FirstTrainingBatch(self.data.train),
+            step=lambda batch: self._combined_members(),
+            held_out=validation_split(self.data),
+            combines_scores=True,
+            **self._own_evaluation(),
+        )
+
+    def _combined_members(self) -> Metrics:
+        """Learn how to combine the members; return what is logged of it and of their folds."""
+        metrics: dict[str, Tensor | Mean] = {}
+        if self.folds is not None:
+            metrics |= out_of_fold(self.ensemble.members, self.folds, self.data.train)
+        if self.fit is not None:
+            metrics |= self.fit()
+        return metrics
 
     def directions(self) -> dict[str, Direction | None]:
         """Return the direction of each metric; see `Task.directions`."""
@@ -219,9 +252,19 @@ class Ensemble(Classification):
 
 
 def require_fitting(
-    members: int | None, models: dict[str, nn.Module], method: Method, combine: Combine
+    members: int | None,
+    models: dict[str, nn.Module],
+    runs: Sequence[str | int],
+    method: Method,
+    combine: Combine,
 ) -> None:
     """Raise ValueError if the settings of an ensemble do not fit together."""
+    if runs and (models or members is not None):
+        raise ValueError("runs: the members are those runs; leave out task.members and task.models")
+    if runs and method != "seeds":
+        raise ValueError(f"method={method} is about training, and finished runs are not trained")
+    if runs and combine == "soup":
+        raise ValueError(SAME_LAYERS.format(setting="combine=soup", advice="combine=mean"))
     if models and members is not None:
         raise ValueError("members: leave it out with task.models, or leave out task.models")
     if models and method in ("shared", "snapshot"):

@@ -8,10 +8,12 @@ from itertools import islice
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dltrain.engine import Metrics
 from dltrain.tasks.calibration.final_stages import on_device_of
+from dltrain.tasks.ensembles.batches import Folds
 from dltrain.tasks.ensembles.combiners import (
     Combine,
     Stacking,
@@ -21,6 +23,7 @@ from dltrain.tasks.ensembles.combiners import (
 from dltrain.tasks.ensembles.networks import CombinedOutputs, Soup, member_logits
 from dltrain.tasks.images.explanation import evaluating
 from dltrain.types import Data, DataSplit
+from dltrain.types.transfers import sent
 
 NO_VALIDATION = "the validation split has no samples; set dataset.val_fraction=0.1"
 MAX_NORM_BATCHES = 200  # of training, from which statistics of batch norm are computed
@@ -86,6 +89,28 @@ def fit_soup(soup: Soup, data: Data) -> Metrics:
 
     error = 1 - soup.stir(score, adapt)
     return {"loss": torch.tensor(error), "ingredients": soup.chosen.sum().float()}
+
+
+@torch.no_grad()
+def out_of_fold(members: nn.ModuleList, folds: Folds, train: DataSplit) -> Metrics:
+    """Return loss and accuracy of training samples, each predicted by a member that never had it.
+
+    That is member i for the samples of fold i. They are read as training reads them.
+    """
+    fold_of_place = folds.folds_of(0)
+    device = next(members.parameters()).device
+    hits = torch.zeros((), dtype=torch.int64, device=device)
+    losses = torch.zeros((), device=device)
+    place = 0
+    with evaluating(members):
+        for inputs, targets in on_device_of(hits, train.epoch(0)):
+            own = sent(fold_of_place[place : place + len(targets)], device)
+            place += len(targets)
+            places = torch.arange(len(targets), device=device)
+            logits = member_logits(members, inputs)[own, places]  # (B, K)
+            hits += (logits.argmax(dim=1) == targets).sum()
+            losses += F.cross_entropy(logits.float(), targets, reduction="sum")
+    return {"loss": losses / place, "out_of_fold_accuracy": hits / place}
 
 
 def accuracy(network: nn.Module, like: Tensor, split: DataSplit) -> float:

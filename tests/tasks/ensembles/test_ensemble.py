@@ -267,6 +267,57 @@ def test_all_members_begin_with_the_weights_of_a_run(dltrain: Any) -> None:
     assert not torch.equal(next(iter(one.values())), next(built(*SMALL).model.parameters()))
 
 
+def test_members_may_be_finished_runs(dltrain: Any) -> None:
+    """The same figures as `dltrain evaluate RUN RUN`, at once and from the checkpoint."""
+    runs = [
+        dltrain(*SMALL, f"seed={seed}", f"dataset.scaling={scaling}", "--json").json["run"]
+        for seed, scaling in ((0, "standardize"), (1, "unit"))
+    ]
+    names = f"task.runs=[{','.join(runs)}]"
+    outcome = dltrain(*SMALL, "task=ensemble", names, "--json")
+    assert outcome.code == 0, outcome.err
+    expected = dltrain("evaluate", *runs, "--json").json["metrics"]
+    for name, value in expected.items():
+        assert outcome.json["metrics"][name] == pytest.approx(value, abs=1e-5), name
+    again = dltrain("evaluate", outcome.json["run"], "--json").json
+    assert list(again["members"])[:2] == [Path(run).name for run in runs]
+    assert again["metrics"]["test/accuracy"] == outcome.json["metrics"]["test/accuracy"]
+    stacked = dltrain(*SMALL, "task=ensemble", names, "task.combine=stacking", "--json")
+    assert stacked.json["metrics"]["train/loss"] < expected["test/nll"]
+    assert dltrain("check", *SMALL, "task=ensemble", names).code == 0
+    vote = dltrain(*SMALL, "task=ensemble", names, "task.method=folds")
+    assert vote.code == 2
+    assert "finished runs are not trained" in vote.err
+    both = dltrain(*SMALL, "task=ensemble", names, "task.members=2")
+    assert both.code == 2
+    assert "the members are those runs" in both.err
+
+
+def test_runs_with_other_classes_are_no_members(dltrain: Any) -> None:
+    other = dltrain("dataset=wine", "model=perceptron", "trainer.steps=1", "--json").json["run"]
+    before = len(list(Path("outputs").glob("*/*")))
+    outcome = dltrain(*SMALL, "task=ensemble", f"task.runs=[{other}]")
+    assert outcome.code == 3
+    assert "has other classes than this run" in outcome.err
+    assert len(list(Path("outputs").glob("*/*"))) == before
+
+
+def test_the_samples_of_a_fold_are_predicted_by_the_member_without_them(dltrain: Any) -> None:
+    outcome = dltrain(*TWO, "task.method=folds", "--json")
+    assert outcome.code == 0, outcome.err
+    accuracy = outcome.json["metrics"]["train/out_of_fold_accuracy"]
+    task = built(*TWO, "task.method=folds")
+    state = checkpoint.load(Store(Path(outcome.json["run"]) / "checkpoints").pointed("last"))
+    task.load_state_dict(state["task"])
+    task.eval()
+    rows, hits = task.folds.order(0), 0
+    inputs, targets = (torch.cat(part) for part in zip(*task.data.train.epoch(0), strict=True))
+    for number, network in enumerate(task.ensemble.members):
+        own = task.folds.fold_of_row[rows] == number
+        hits += int((network(inputs[own]).argmax(dim=1) == targets[own]).sum())
+    assert accuracy == pytest.approx(hits / len(targets))
+
+
 MODELS = "task.models={small: {_target_: dltrain.models.perceptron.Perceptron}}"
 
 
