@@ -17,6 +17,8 @@ PLOT_AXIS = (-0.02, 1.02)  # range of both axes, so that a curve along the borde
 NUM_SINGLE = 4  # sums over all samples, before those of the bins
 NUM_SUMS = NUM_SINGLE + 3 * NUM_BINS
 UNITS = 2.0**32
+MAX_PENDING_ROWS = 2048
+MAX_PENDING_VALUES = 2**18  # 1 MB
 MAX_VALUE = 1e4  # of a sample, so that the sums of 200,000 such samples fit into 64 bits
 
 
@@ -67,16 +69,38 @@ class CalibrationScores:
     """Sums from which the `Calibration` of a classifier follows; their size is constant.
 
     They are sums of whole numbers, in units of 1 / `UNITS`. So they are exact, and the same for
-    batches of any size and for any number of processes.
+    batches of any size and for any number of processes. Small batches wait until they have
+    `MAX_PENDING_ROWS` rows or `MAX_PENDING_VALUES` logits together, as they would take more calls
+    than time to compute.
     """
 
     def __init__(self) -> None:
         self.sums = torch.zeros(0, dtype=torch.int64)
+        self.pending: list[tuple[Tensor, Tensor]] = []
+        self.pending_rows = 0
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Add a batch of logits (B, K) and targets (B,); a large batch is never copied."""
         if not len(self.sums):
             self.sums = torch.zeros(NUM_SUMS, dtype=torch.int64, device=logits.device)
+        max_rows = min(MAX_PENDING_ROWS, MAX_PENDING_VALUES // logits.shape[1])
+        if self.pending_rows + len(targets) > max_rows:
+            self._add_pending()
+        if len(targets) > max_rows:
+            self._add(logits, targets)
+            return
+        self.pending.append((logits, targets))
+        self.pending_rows += len(targets)
+
+    def _add_pending(self) -> None:
+        """Add the batches that wait."""
+        if self.pending:
+            logits, targets = zip(*self.pending, strict=True)
+            self._add(torch.cat(logits), torch.cat(targets))
+        self.pending = []
+        self.pending_rows = 0
+
+    def _add(self, logits: Tensor, targets: Tensor) -> None:
         for block_logits, block_targets in row_blocks(logits, targets):
             self.sums += calibration_sums(block_logits.float(), block_targets)
 
@@ -86,6 +110,7 @@ class CalibrationScores:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums; see `dltrain.types.combining`."""
+        self._add_pending()
         return {"sums": self.sums}
 
     def merge(self, state: dict[str, Any]) -> None:
@@ -97,6 +122,7 @@ class CalibrationScores:
 
         The scores are NaN if a logit was not finite.
         """
+        self._add_pending()
         sums = self.sums.cpu().double()
         samples, not_finite, brier, nll = sums[:NUM_SINGLE].tolist()
         counts, hits, confidences = sums[NUM_SINGLE:].view(3, NUM_BINS)
