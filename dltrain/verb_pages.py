@@ -95,7 +95,7 @@ VERB_PAGES = {
             "split=test": "the samples to score: train, val or test",
             "checkpoint=best": CHECKPOINT,
             "tta=": 'average over views of an input: tta=flip or "tta=[flip,shift]"',
-            "combine=mean": "of several runs: mean, vote or stacking",
+            "combine=": "the rule for several runs: mean (the default), vote or stacking",
             "calibrate=": "temperature: fit one to the validation samples",
             "KEY=VALUE": "a key of the run's configuration, such as dataset.path=FOLDER",
         },

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from dltrain.api.opening import open_run
 from dltrain.api.overrides import overrides_of
 from dltrain.api.process import isolated
-from dltrain.api.run import Run
+from dltrain.api.run import Run, plugin_names
 from dltrain.errors import UsageError
 from dltrain.runs.ensembles.evaluation import JointSettings, evaluate_runs
 from dltrain.runs.evaluate import TableScores, as_mapping, with_identifiers
@@ -91,9 +91,12 @@ def evaluate(
     names = [run] if isinstance(run, str | Path | Run) else list(run)
     if not names:
         raise UsageError("name a run, or several in a list")
-    opened = [open_run(name, overrides_of(overrides, settings), plugins) for name in names]
+    packages = [*plugin_names(plugins)]
+    packages += [name for one in names if isinstance(one, Run) for name in one.plugins]
+    changes = overrides_of(overrides, settings)
+    opened = [open_run(name, changes, packages) for name in names]
     folders = [folder for folder, _ in opened]
-    others = list(dict.fromkeys(word for _, words in opened for word in words))
+    others = opened[0][1]
     asked = JointSettings(split, str(checkpoint), views, combine or "", calibrate or "")
     with isolated(verbose):
         scores = evaluate_runs(folders, others, asked, samples)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dltrain.engine import Batches, Metrics, Stage
 from dltrain.types.transfers import sent
@@ -53,27 +53,15 @@ def one_step_stage(earlier: Stage, name: str, step: Callable[[], Metrics]) -> St
     )
 
 
-class KeptAverages(nn.Module):
-    """The averaged weights of a stage, as buffers, so that the next stage can begin with them.
+def with_averages(stage: Stage) -> Iterator[Stage]:
+    """Yield `stage`; after it, its networks have their averaged weights if they are averaged.
 
-    A network that no later stage trains is used with its averages (regularization=[ema]). The
-    engine saves the state of a finished stage's task, but not that of its optimizers. So the
-    averages are among the buffers of the task until they are the weights of the network.
+    It is for a network that no later stage trains, and that is used with its averages
+    (regularization=[ema]). A resume in a later stage loads the weights from a checkpoint of that.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.averages = nn.Module()
-
-    def around(self, stage: Stage) -> Iterator[Stage]:
-        """Yield `stage`; after it the networks have their averaged weights."""
-        averages = [average for optim in stage.optims for average in optim.averages]
-        for number, average in enumerate(averages):
-            self.averages.register_buffer(str(number), average)
-        yield stage
-        for optim in stage.optims:
-            optim.use_averages()
-        self.averages = nn.Module()
+    yield stage
+    for optim in stage.optims:
+        optim.use_averages()
 
 
 def on_device_of(tensor: Tensor, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[Any]:

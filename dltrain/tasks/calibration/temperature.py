@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dltrain.engine import Metrics, Stage
-from dltrain.tasks.calibration.final_stages import KeptAverages, on_device_of, one_step_stage
+from dltrain.tasks.calibration.final_stages import on_device_of, one_step_stage, with_averages
 from dltrain.types import DataSplit
 
 LOWEST, HIGHEST = 0.01, 100.0  # temperature; without a wrong prediction the best one would be 0
@@ -56,7 +56,6 @@ class TemperatureScaling(nn.Module):
     def __init__(self, held_out: DataSplit) -> None:
         super().__init__()
         self.held_out = held_out
-        self.kept = KeptAverages()
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, logits: Tensor) -> Tensor:
@@ -66,7 +65,7 @@ class TemperatureScaling(nn.Module):
     def stages(self, training: Iterator[Stage], logits_of: LogitsOf) -> Iterator[Stage]:
         """Yield the stages of `training`, then "calibrate", which has one step."""
         for stage in training:
-            yield from self.kept.around(stage)
+            yield from with_averages(stage)
         yield one_step_stage(stage, "calibrate", lambda: self.fit(logits_of))
 
     def fit(self, logits_of: LogitsOf) -> Metrics:

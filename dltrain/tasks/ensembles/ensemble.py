@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dltrain.engine import Direction, Mean, Metrics, Stage
 from dltrain.optim import Optim
-from dltrain.tasks.calibration.final_stages import FirstTrainingBatch, KeptAverages
+from dltrain.tasks.calibration.final_stages import FirstTrainingBatch, with_averages
 from dltrain.tasks.classification import Classification, Outputs
 from dltrain.tasks.ensembles.batches import Folds, OwnEpochs, WithoutFold
 from dltrain.tasks.ensembles.combiners import Combine
@@ -110,7 +110,6 @@ class Ensemble(Classification):
             self.names = ["model", *models]
         if opened:
             self.names = [network.name for network in opened]
-        self.kept = KeptAverages()
         self.folds: Folds | None = None
         if method == "folds":
             self.folds = Folds(data.train, len(networks))
@@ -144,14 +143,14 @@ class Ensemble(Classification):
                 network.load_state_dict(networks[0].state_dict())
         *earlier, last = range(len(networks))
         for number in earlier:
-            yield from self.kept.around(self._member_stage(number))
+            yield from with_averages(self._member_stage(number))
             if self.method == "snapshot":
                 networks[number + 1].load_state_dict(networks[number].state_dict())
         stage = self._member_stage(last)
         if self.fit is None and self.folds is None:
             yield replace(stage, **self._own_evaluation())
             return
-        yield from self.kept.around(stage)
+        yield from with_averages(stage)
         yield self._combining_stage()
 
     def _member_stage(self, number: int) -> Stage:
