@@ -20,8 +20,13 @@ from dltrain.models.images.resnet import SmallResNet
 from dltrain.models.mlp import MLP
 from dltrain.models.text.recurrent import Recurrent
 from dltrain.models.text.transformer import TransformerClassifier, TransformerLanguageModel
-from dltrain.tasks.compression.comparing import BATCH_SIZES, latencies, of_size, stored_bytes
-from dltrain.tasks.compression.quantized.quantizer import Quantizer, QuantizerSettings
+from dltrain.tasks.compression.quantizing.comparing import (
+    BATCH_SIZES,
+    latencies,
+    of_size,
+    stored_bytes,
+)
+from dltrain.tasks.compression.quantizing.quantizer import Quantizer, QuantizerSettings
 
 MAKERS: dict[str, tuple[str, Callable[[], nn.Module], tuple[int, ...]]] = {
     "cnn_mnist": ("static", lambda: CNN(1, (28, 28), 10), (1, 28, 28)),

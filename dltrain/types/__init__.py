@@ -85,6 +85,7 @@ from dltrain.types.networks import (
     RoundedLayer,
     SequentialReader,
     StepDecoder,
+    StoresIntegers,
 )
 from dltrain.types.ranges import (
     BEGIN,
@@ -203,6 +204,7 @@ __all__ = [
     "SpecFromFiles",
     "Standardizes",
     "StepDecoder",
+    "StoresIntegers",
     "Table",
     "Text",
     "TrainedNetwork",

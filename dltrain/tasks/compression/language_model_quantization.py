@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from dltrain.engine import Direction, Stage
 from dltrain.losses import evaluation_sum, training_mean
 from dltrain.optim import Optim
-from dltrain.tasks.compression.quantization_stages import (
+from dltrain.tasks.compression.quantizing.quantizer import Quantizer, QuantizerSettings
+from dltrain.tasks.compression.quantizing.restoring import restore_quantized
+from dltrain.tasks.compression.quantizing.stages import (
     QuantizationStages,
     Scorer,
     warn_of_endless_training,
 )
-from dltrain.tasks.compression.quantized.quantizer import Quantizer, QuantizerSettings
-from dltrain.tasks.compression.quantized.restoring import restore_quantized
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.text.language_modeling import Batch, LanguageModeling
 from dltrain.types import Data, Ge, Gt, Le, NonNegative, PositiveInt

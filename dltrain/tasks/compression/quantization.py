@@ -14,14 +14,14 @@ from dltrain.engine import Direction, Stage
 from dltrain.losses import training_mean
 from dltrain.optim import Optim
 from dltrain.tasks.classification import Classification
-from dltrain.tasks.compression.quantization_stages import (
+from dltrain.tasks.compression.quantizing.conversion import Method
+from dltrain.tasks.compression.quantizing.observing import Observer
+from dltrain.tasks.compression.quantizing.quantizer import Quantizer, QuantizerSettings
+from dltrain.tasks.compression.quantizing.restoring import restore_quantized
+from dltrain.tasks.compression.quantizing.stages import (
     QuantizationStages,
     warn_of_endless_training,
 )
-from dltrain.tasks.compression.quantized.conversion import Method
-from dltrain.tasks.compression.quantized.observing import Observer
-from dltrain.tasks.compression.quantized.quantizer import Quantizer, QuantizerSettings
-from dltrain.tasks.compression.quantized.restoring import restore_quantized
 from dltrain.tasks.directions import watch_direction
 from dltrain.tasks.images.views import View, mean_logits
 from dltrain.tasks.supervised import validation_split

@@ -1,1 +1,1 @@
-"""Layers with weights of few bits, and what converts a trained network to them."""
+"""Layers with weights of few bits, as plain tensors, and the kernels that they call."""

@@ -94,6 +94,10 @@ class Int4Layer(PackingLayer):
         integers = unpacked_pairs(pairs).float().unflatten(1, (parameters.shape[1], -1))
         return ((integers - MIDDLE) * scale + offset).flatten(1)
 
+    def real_parameters(self) -> list[Tensor]:
+        """Return the weight as real numbers."""
+        return [self.weight]
+
     def extra_repr(self) -> str:
         """Return the shape of the weight, for the printed network."""
         rows, half = self.weight_int4.shape
@@ -116,6 +120,7 @@ class Int4Linear(Int4Layer):
 
     def real_parameters(self) -> list[Tensor]:
         """Return the weight and the bias, if there is one, as real numbers."""
+        """Return the weight and the bias as real numbers."""
         return [self.weight] if self.bias is None else [self.weight, self.bias]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from dltrain.tasks.compression.quantized.rounding import (
 )
 
 MIDDLE = 128  # of uint8
-MIN_ROUNDED_WEIGHTS = 2**15  # of a linear layer whose inputs are rounded as they come
+MIN_ROUNDED_WEIGHTS = 2**17  # of a linear layer whose inputs are rounded as they come
 Range = tuple[Tensor, Tensor]
 """The scale () and the zero point () of activations in uint8."""
 
@@ -56,6 +56,7 @@ class Int8Layer(PackingLayer):
 
     def real_parameters(self) -> list[Tensor]:
         """Return the weight and the bias, if there is one, as real numbers."""
+        """Return the weight and the bias as real numbers."""
         return [self.weight] if self.bias is None else [self.weight, self.bias]
 
     def extra_repr(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from dltrain.tasks.compression.quantized.observing import ObservedRange
+from dltrain.tasks.compression.quantizing.observing import ObservedRange
 
 InputObserver: TypeAlias = "ObservedRange | MeanSquare"
 

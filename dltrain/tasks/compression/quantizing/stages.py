@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.engine import Batches, Direction, Mean, Metrics, Stage
-from dltrain.tasks.compression.comparing import comparison, described, stored_bytes
-from dltrain.tasks.compression.first_batches import FirstBatches
-from dltrain.tasks.compression.quantized.quantizer import Quantizer
+from dltrain.tasks.compression.quantizing.comparing import comparison, described, stored_bytes
+from dltrain.tasks.compression.quantizing.first_batches import FirstBatches
+from dltrain.tasks.compression.quantizing.quantizer import Quantizer
 from dltrain.tasks.supervised import validation_split
 from dltrain.types import Data
 

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dltrain.tasks.compression.quantized.conversion import settings_of
-from dltrain.tasks.compression.quantized.following import replace_layer
 from dltrain.tasks.compression.quantized.grouped import Int4Embedding, Int4Linear
 from dltrain.tasks.compression.quantized.layers import (
     DynamicLinear,
@@ -22,6 +20,8 @@ from dltrain.tasks.compression.quantized.layers import (
     StaticLinear,
 )
 from dltrain.tasks.compression.quantized.recurrent import recurrent_like
+from dltrain.tasks.compression.quantizing.conversion import settings_of
+from dltrain.tasks.compression.quantizing.following import replace_layer
 
 MODEL = "model."  # begins the names of a task's network
 Tensors = Mapping[str, Tensor]

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dltrain.tasks.compression.quantized.calibration import (
+from dltrain.tasks.compression.quantized.layers import Range
+from dltrain.tasks.compression.quantized.rounding import activation_parameters
+from dltrain.tasks.compression.quantizing.calibration import (
     MeanSquare,
     called_layers,
     observing,
 )
-from dltrain.tasks.compression.quantized.conversion import (
+from dltrain.tasks.compression.quantizing.conversion import (
     Layers,
     Method,
     convert_dynamic,
@@ -25,9 +27,7 @@ from dltrain.tasks.compression.quantized.conversion import (
     convert_static,
     make_aware,
 )
-from dltrain.tasks.compression.quantized.layers import Range
-from dltrain.tasks.compression.quantized.observing import ObservedRange, Observer
-from dltrain.tasks.compression.quantized.rounding import activation_parameters
+from dltrain.tasks.compression.quantizing.observing import ObservedRange, Observer
 
 MAX_NAMED = 8  # layers in a message
 
@@ -69,7 +69,9 @@ class Quantizer:
         """Make the observers of the layers that `run` calls, which passes a batch through."""
         names = self._observable()
         if names:
-            names = called_layers(self.model, names, run)
+            self.model.eval()  # in training, batch norm would learn from the batch
+            with torch.no_grad():
+                names = called_layers(self.model, names, run)
         self.observed = names
         self.observers.extend(self._observer(name) for name in names)
 

@@ -11,12 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.tasks.compression.quantized.aware import AwareConv2d, AwareLinear, ConvolutionSettings
-from dltrain.tasks.compression.quantized.folding import (
-    FoldableConvolution,
-    convolution_of,
-    folded_weights,
-)
-from dltrain.tasks.compression.quantized.following import only_readers, replace_layer
 from dltrain.tasks.compression.quantized.grouped import Int4Embedding, Int4Linear
 from dltrain.tasks.compression.quantized.layers import (
     DynamicLinear,
@@ -28,6 +22,12 @@ from dltrain.tasks.compression.quantized.layers import (
     StaticLinear,
 )
 from dltrain.tasks.compression.quantized.recurrent import recurrent_like
+from dltrain.tasks.compression.quantizing.folding import (
+    FoldableConvolution,
+    convolution_of,
+    folded_weights,
+)
+from dltrain.tasks.compression.quantizing.following import only_readers, replace_layer
 
 Method: TypeAlias = Literal["dynamic", "static", "qat", "int4"]
 Kinds: TypeAlias = tuple[type[nn.Module], ...]
