@@ -55,36 +55,7 @@ def recurrent_flops(
     return int(2 * steps * samples * input_weights[0] * (features + hidden_weights[1]))
 
 
-def integer_linear_flops(inputs: Sequence[int], *others: Any, out_shape: Sequence[int]) -> int:
-    """Return the operations of a linear layer in int8 or int4; inputs (..., I)."""
-    return 2 * math.prod(out_shape) * inputs[-1]
-
-
-def integer_convolution_flops(
-    inputs: Sequence[int],
-    scale: float,
-    zero_point: int,
-    weight: Sequence[int],
-    *others: Any,
-    out_shape: Sequence[int],
-) -> int:
-    """Return the operations of a convolution in int8 with a weight (..., I, h, w)."""
-    return 2 * math.prod(out_shape) * math.prod(weight[-3:])
-
-
-def integer_kernels() -> dict[Any, Callable[..., int]]:
-    """Return what counts the operations of quantized layers; {} without their kernels."""
-    try:
-        return {
-            torch.ops.onednn.qlinear_pointwise: integer_linear_flops,
-            torch.ops.onednn.qconv_pointwise: integer_convolution_flops,
-            torch.ops.aten._weight_int4pack_mm_for_cpu: integer_linear_flops,
-        }
-    except AttributeError:
-        return {}
-
-
-COUNTED = {torch.ops.aten.mkldnn_rnn_layer: recurrent_flops, **integer_kernels()}
+COUNTED = {torch.ops.aten.mkldnn_rnn_layer: recurrent_flops}
 
 
 def enlarge(batch: Any, count: int) -> Any:

@@ -18,7 +18,6 @@ from dltrain.engine import Engine, Task
 from dltrain.report.costs import COUNTED, enlarge, inputs_of
 from dltrain.report.network_figures import Figures
 from dltrain.types import RoundedLayer
-from dltrain.types import StoresIntegers
 from dltrain.weights.freezing import PREFIX
 
 BATCHES = (1, 64)
@@ -70,8 +69,6 @@ class Subject:
     def size(self) -> NetworkSize:
         """Return the size of the network."""
         counter = FlopCounterMode(display=False, custom_mapping=counted())
-        numbers = list(numbers_of(self.task))
-        counter = FlopCounterMode(display=False, custom_mapping=COUNTED)
         with counter:
             self.predict(1)
         numbers = list(self.parameters())
@@ -80,8 +77,6 @@ class Subject:
             weight_bytes=sum(value.numel() * value.element_size() for value in stored),
             parameters=sum(p.numel() for p in numbers),
             nonzero_parameters=sum(int(p.count_nonzero()) for p in numbers),
-            parameters=sum(values.numel() for values in numbers),
-            nonzero_parameters=sum(int(values.count_nonzero()) for values in numbers),
             flops=int(counter.get_total_flops()),
         )
 
@@ -128,14 +123,6 @@ def of_network(values: dict[str, Any]) -> dict[str, Any]:
     """Return what belongs to the network of a task, by name; all of it if no part is called so."""
     own = {name: value for name, value in values.items() if name.startswith(PREFIX)}
     return own or values
-
-
-def numbers_of(task: Task) -> Iterator[Tensor]:
-    """Yield the parameters of the network of a task, and the real values of quantized ones."""
-    yield from of_network(dict(task.named_parameters())).values()
-    for layer in task.modules():
-        if isinstance(layer, StoresIntegers):
-            yield from layer.real_parameters()
 
 
 def figures_of(subjects: Sequence[Subject]) -> list[Figures]:

@@ -85,7 +85,6 @@ from dltrain.types.networks import (
     RoundedLayer,
     SequentialReader,
     StepDecoder,
-    StoresIntegers,
 )
 from dltrain.types.ranges import (
     BEGIN,
@@ -204,7 +203,6 @@ __all__ = [
     "SpecFromFiles",
     "Standardizes",
     "StepDecoder",
-    "StoresIntegers",
     "Table",
     "Text",
     "TrainedNetwork",

@@ -40,14 +40,6 @@ class NetworkFactory(Protocol):
 
 
 @runtime_checkable
-class StoresIntegers(Protocol):
-    """A layer of a network that stores its weights as integers of a few bits."""
-
-    def real_parameters(self) -> Sequence[Tensor]:
-        """Return weights and biases as real numbers."""
-
-
-@runtime_checkable
 class AuxiliaryHeads(Protocol):
     """A network with auxiliary heads, which exist for training alone.
 

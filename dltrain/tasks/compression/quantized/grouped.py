@@ -83,10 +83,6 @@ class Int4Layer(PackingLayer):
         """The weight (O, I) as real numbers."""
         return self.rows(self.weight_int4, self.weight_groups)
 
-    def real_parameters(self) -> list[Tensor]:
-        """Return the weight as real numbers."""
-        return [self.weight]
-
     @staticmethod
     def rows(pairs: Tensor, parameters: Tensor) -> Tensor:
         """Return rows (N, I) as real numbers, from bytes (N, I / 2) and groups (N, I / G, 2)."""
@@ -120,7 +116,6 @@ class Int4Linear(Int4Layer):
 
     def real_parameters(self) -> list[Tensor]:
         """Return the weight and the bias, if there is one, as real numbers."""
-        """Return the weight and the bias as real numbers."""
         return [self.weight] if self.bias is None else [self.weight, self.bias]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -56,7 +56,6 @@ class Int8Layer(PackingLayer):
 
     def real_parameters(self) -> list[Tensor]:
         """Return the weight and the bias, if there is one, as real numbers."""
-        """Return the weight and the bias as real numbers."""
         return [self.weight] if self.bias is None else [self.weight, self.bias]
 
     def extra_repr(self) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class PackingLayer(nn.Module):
     """A layer whose `packed` form is made at a call, and again after the weights change.
 
-    It is in no copy and no saved state. The layer is one that `StoresIntegers`.
+    It is in no copy and no saved state. The layer is a `RoundedLayer`.
     """
 
     def __init__(self) -> None:
