@@ -124,8 +124,9 @@ class Task(nn.Module):
     its own settings (task.optimizers.<name>). `mixes` is False for a task that cannot be trained on
     mixtures of samples (regularization=[mixup]). `divisible` is False if its networks cannot be
     divided among processes (device.parallel=fsdp), because it uses weights outside of their passes,
-    or trains them by several optimizers. `run_keys` are the settings that name finished runs, each
-    a list, whose networks the task gets by its argument `finished_runs`.
+    or trains them by several optimizers. `trains_in_processes` is False if several processes cannot
+    train it together. `run_keys` are the settings that name finished runs, each a list, whose
+    networks the task gets by its argument `finished_runs`.
     """
 
     watch: str = ""
@@ -133,6 +134,7 @@ class Task(nn.Module):
     networks: ClassVar[tuple[str, ...]] = ()
     mixes: ClassVar[bool] = True
     divisible: ClassVar[bool] = True
+    trains_in_processes: ClassVar[bool] = True
     several_processes: ClassVar[bool] = True
     run_keys: ClassVar[tuple[str, ...]] = ()
 

@@ -27,6 +27,7 @@ from dltrain.runs.folder import RunFolder
 from dltrain.step_runner import MemoryGuard
 from dltrain.tasks import outputs
 from dltrain.tasks.compression import channels
+from dltrain.tasks.search import supernet
 
 META = torch.device("meta")
 READS_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
@@ -122,9 +123,10 @@ class EndOfBatchesError(Exception):
 
 @pytest.fixture(autouse=True)
 def meta_stands_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the `meta` device generators, and leave out the check of a stage's first batch.
+    """Give the `meta` device generators, and leave out what waits between steps.
 
-    The check waits once in each stage: a class number beyond the classes would end a GPU's process.
+    The check of a stage's first batch waits once: a class number beyond the classes would end a
+    GPU's process. The scores of a search are read between two stages.
     """
     branch = rng._branch
 
@@ -135,6 +137,7 @@ def meta_stands_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(rng, "_branch", branched)
     monkeypatch.setattr(outputs, "extremes", lambda numbers: (0, 0))
+    monkeypatch.setattr(supernet, "read_scores", lambda scores: [])
     # which channels are removed is decided on the host, between two stages
     monkeypatch.setattr(channels, "on_host", lambda values: torch.zeros(values.shape))
 

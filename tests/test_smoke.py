@@ -104,6 +104,7 @@ SCORES = {  # what a task scores at least
         "val/free_energy_gap",
         "test/accuracy",
     ],
+    "supernet": ["test/accuracy", "test/parameters", "val/loss"],
     "quantization": ["test/accuracy", "test/float_accuracy", "test/size_ratio"],
     "adversarial": ["test/diversity"],
     "language_modeling": ["test/perplexity", "test/bits"],

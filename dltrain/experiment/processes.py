@@ -114,6 +114,9 @@ def require_divisible(experiment: Experiment) -> None:
     if experiment.device.parallel == "fsdp" and averages_weights(experiment):
         why = "averages of weights are not divided among processes; set device.parallel=ddp"
         problems.append(("device.parallel=fsdp", why))
+    if not experiment.task.trains_in_processes:
+        why = "this task makes decisions that several processes cannot share; set it to 1"
+        problems.append(("device.processes", why))
     if experiment.device.resolved_compile() == "step":
         why = "a recorded step cannot combine gradients; set device.compile=model"
         problems.append(("device.compile=step", why))

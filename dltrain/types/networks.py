@@ -6,7 +6,7 @@ D numbers of a feature, C x H x W an image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
@@ -101,6 +101,34 @@ class GeneratorAndDiscriminator(Protocol):
 
     def __call__(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Return the discriminator's logits (B,)."""
+
+
+@runtime_checkable
+class PathNetwork(Protocol):
+    """A network of choices with shared weights: each path through it is a network of its own.
+
+    A path has the number of a choice at each place.
+    """
+
+    def options(self) -> Sequence[int]:
+        """Return the number of choices at each place of a path."""
+
+    def __call__(self, inputs: Tensor, path: Sequence[int] | None = None) -> Tensor:
+        """Return the outputs of the network of a path; None for the largest, or the kept one."""
+
+    def parameters_of(self, path: Sequence[int]) -> int:
+        """Return the number of parameters of the network of a path; no random number is drawn."""
+
+    def describe(self, path: Sequence[int]) -> str:
+        """Return a path in words."""
+
+    def compute_statistics(
+        self, batches: Iterable[Tensor], path: Sequence[int] | None = None
+    ) -> None:
+        """Compute the statistics of batch norm for a path over batches of inputs."""
+
+    def keep(self, path: Sequence[int]) -> None:
+        """Become the network of a path: the weights of all others are dropped."""
 
 
 @runtime_checkable

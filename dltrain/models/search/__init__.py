@@ -1,0 +1,1 @@
+"""Networks whose architecture is searched."""
