@@ -29,9 +29,10 @@ from dltrain.report.pictures import image_grid
 from dltrain.report.text import chart, counted_noun, duration, number, size, table
 from dltrain.runs.identity import FOLD_KEY
 from dltrain.sweeps.folds import FOLDS, wants_all_folds
-from dltrain.types import Data, SpecFromFiles
+from dltrain.types import Data, KeepsIndex, SpecFromFiles
 
 log = logging.getLogger("dltrain")
+NOTHING = "nothing"
 PLOT_COLUMNS = 60
 LAYER_TITLES = ("layer", "type", "output shape", "parameters")
 
@@ -62,15 +63,23 @@ def check(options: Options) -> None:
         log.info(learning_rate_plot(experiment, figures["steps_per_epoch"]))
     for line in unread(composed):
         log.warning(line)
-    written = "nothing"
+    written = written_index(data)
     if options.images is not None:
         draw_batch(data, Path(options.images))
-        options.outcome["images"] = written = options.images
+        options.outcome["images"] = options.images
+        written = options.images
     hint = ", the data was not read (--data reads it)"
-    if options.images or options.data or is_read:
+    if options.images or options.data or is_read or written != NOTHING:
         hint = ""
     log.info(f"\nno problems; {written} was written{hint}")
     options.outcome.update(figures)
+
+
+def written_index(data: Data) -> str:
+    """Return what was written to know the data: an index of its files, or nothing."""
+    if isinstance(data, KeepsIndex) and data.kept_index:
+        return f"nothing but an index of the data, {data.kept_index},"
+    return NOTHING
 
 
 def report_content(data: Data, composed: Composed, options: Options) -> dict[str, Any]:

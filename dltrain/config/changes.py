@@ -14,7 +14,8 @@ HARMLESS = "harmless"
 NO_EFFECT = "no longer has an effect: the weights are there"
 HARMLESS_KEYS = (  # and the beginnings of harmless keys
     *("name", "expect", "callbacks.", "checkpoints.", "paths.", "plugins", "resume", "debug"),
-    *("dataset.eval_batch_size", "dataset.threads"),
+    *("dataset.eval_batch_size", "dataset.threads", "dataset.workers", "dataset.timeout"),
+    "dataset.memory",
     *("trainer.log_every", "trainer.save_every", "trainer.on_save_error", "trainer.on_oom"),
     *("trainer.max_seconds", "trainer.evaluate_every", "trainer.watch", "trainer.mode"),
     *("trainer.skip_nonfinite", "device.processes", "device.parallel", "device.process_timeout"),

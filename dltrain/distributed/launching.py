@@ -80,18 +80,21 @@ class Followers:
             time.sleep(0.05)
 
     def _described(self, rank: int, code: int) -> str:
+        lines = self._tail(rank)
         how = f"ended with exit code {code}"
         if code < 0:
             how = f"was killed by {signal_name(-code)}"
-        tail = self._tail(rank)
+        elif lines:
+            how += f": {lines.pop()}"  # the error itself; tables of results have the first line
+        tail = "".join(f"\n  {line}" for line in lines)
         return f"process {rank} of {len(self.processes) + 1} {how}{tail}"
 
-    def _tail(self, rank: int) -> str:
-        """Return the last messages of a process, as lines that follow a text."""
+    def _tail(self, rank: int) -> list[str]:
+        """Return the last lines of the messages of a process, without empty ones."""
         messages = self.messages[rank - 1]
         messages.seek(0)
-        lines = messages.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
-        return "".join(f"\n  {line}" for line in lines)
+        lines = messages.read().decode(errors="replace").splitlines()
+        return [line for line in lines if line.strip()][-TAIL_LINES:]
 
     def close(self) -> None:
         """End the processes: they see that their standard input ends."""

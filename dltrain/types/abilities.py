@@ -147,6 +147,14 @@ class SpecFromFiles(Protocol):
 
 
 @runtime_checkable
+class KeepsIndex(Protocol):
+    """Data whose files are read once from start to end, for an index that is kept."""
+
+    kept_index: str
+    """The folder of an index that was made now; "" if there was one before."""
+
+
+@runtime_checkable
 class NamesSamples(Protocol):
     """Data that names its samples, for tables with a row for each."""
 

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from dltrain.callbacks import checkpoint as saving
+from dltrain.config.changes import HARMLESS, changes
 from dltrain.runs.checkpoint import Store, load
 
 TINY = (
@@ -160,6 +161,13 @@ def test_the_effect_of_a_change_is_reported(dltrain) -> None:
         {"optimizer.lr": 0.01, "trainer.epochs": 6, "trainer.log_every": 7}
     ]
     assert yaml.safe_load((folder / "config.yaml").read_text())["optimizer"]["lr"] == 0.01
+
+
+@pytest.mark.parametrize("key", ["workers", "timeout", "memory", "eval_batch_size"])
+def test_how_images_are_read_is_harmless(key: str) -> None:
+    saved = {"dataset": {key: 1}, "schedule": {"_target_": "x.Cosine"}}
+    later = {"dataset": {key: 2}, "schedule": {"_target_": "x.Cosine"}}
+    assert [change.effect for change in changes(saved, later)] == [HARMLESS]
 
 
 def test_more_epochs_under_a_constant_rate_are_harmless(dltrain) -> None:

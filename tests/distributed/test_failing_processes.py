@@ -188,6 +188,18 @@ def test_a_process_that_cannot_start_ends_the_run(monkeypatch: pytest.MonkeyPatc
         api.train(*SHORT, "device.processes=2")
 
 
+def test_the_last_message_of_a_process_is_in_the_first_line_of_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = Path("python")
+    script.write_text("#!/bin/sh\necho reading >&2\necho 'x.tar is missing' >&2\nexit 3\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script.absolute()))
+    reason = r"process 1 of 2 ended with exit code 3: x\.tar is missing\n  reading"
+    with pytest.raises(api.DltrainError, match=f"^{reason}\n"):
+        api.train(*SHORT, "device.processes=2")
+
+
 def test_one_row_for_a_process_is_refused_before_batch_norm_fails() -> None:
     words = ("model=mlp", "model.norm=batch", "dataset=digits", "dataset.batch_size=3")
     with pytest.raises(api.ConfigError, match=r"device\.sync_batch_norm=true"):

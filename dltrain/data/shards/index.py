@@ -135,7 +135,7 @@ def read_index(folder: Path, place: str) -> Index:
     except OSError as e:
         missing = Path(e.filename or path).name
         raise InputError(f"{place}/{missing} cannot be read ({e.strerror or e}); {again()}") from e
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
+    except (KeyError, TypeError, ValueError, AttributeError, EOFError) as e:
         raise InputError(f"{path} is not a valid index of shards ({problem(e)}); {again()}") from e
     for name, expected in index.hashes.items():
         if (folder / name).exists() and file_hash(folder / name) != expected:

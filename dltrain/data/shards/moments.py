@@ -6,9 +6,9 @@ every image is decoded once, and the sums are kept for the next time.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -25,13 +25,14 @@ from dltrain.data.images.moments import moments_of_images
 from dltrain.data.images.pixel_rule import PixelRule, Unsettled, Values, rule_from
 from dltrain.data.io.workers import CHUNK, Job, Workers
 from dltrain.data.shards.content import ImageReader
-from dltrain.data.shards.index import MOMENTS, again
+from dltrain.data.shards.index import MOMENTS, Index, again
 from dltrain.data.shards.opened import OpenShards, ShardOpener
 from dltrain.data.shards.scan import only_one
 from dltrain.errors import InputError
-from dltrain.files import replace_file, to_json
+from dltrain.files import replace_file, temporary_name, to_json
 
 log = logging.getLogger("dltrain")
+KEPT = "moments 2"  # begins the names of what is kept, and changes with its format
 Moments = NDArray[np.float64]
 
 
@@ -99,40 +100,96 @@ class Survey:
         return moments_of_images(images).numpy()
 
 
-def surveyed(survey: Survey, rule: PixelRule, path: Path, place: str) -> tuple[Moments, PixelRule]:
-    """Return the moments (N, 2, C) of all images and the settled rule, which are kept at `path`."""
-    with only_one(path):
-        kept = read_kept(path, survey)
-        if kept is not None:
-            return kept
-        return measured(survey, rule, path, place)
+def surveyed(survey: Survey, rule: PixelRule, cache: Path, place: str) -> tuple[Moments, PixelRule]:
+    """Return the moments (N, 2, C) of all images and the settled rule, kept in the folder `cache`.
+
+    They are kept for the settled rule too, which a run that is trained passes as its `rule`.
+    """
+    kept = KeptMoments(survey, cache)
+    found = kept.read(rule)
+    if found is not None:
+        return found
+    with only_one(kept.path(rule)):
+        return kept.read(rule) or measured(survey, rule, kept, place)
 
 
-def measured(survey: Survey, rule: PixelRule, path: Path, place: str) -> tuple[Moments, PixelRule]:
-    """Decode all images, and keep their moments and the rule that they settle at `path`."""
+class KeptMoments:
+    """The moments of the images of an index in a folder, by the rule for their pixels.
+
+    `NAME.json` has the rule that another settles to, and `NAME.npy` the moments of a settled one.
+    """
+
+    def __init__(self, survey: Survey, folder: Path) -> None:
+        self.folder = folder
+        self.digest = survey.index.digest
+        self.image_shape = survey.reader.shape
+        self.shape = (len(survey.index.samples), 2, survey.reader.shape[0])
+
+    def path(self, rule: PixelRule) -> Path:
+        """Return the file of moments."""
+        text = f"{KEPT} {self.digest} {self.image_shape} {rule.description()}"
+        return self.folder / f"shards-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npy"
+
+    def read(self, rule: PixelRule) -> tuple[Moments, PixelRule] | None:
+        """Return the moments and the rule that was settled; None if there are none that fit."""
+        try:
+            settled = rule_from(json.loads(rule_file(self.path(rule)).read_bytes()))
+            moments = np.load(self.path(settled), mmap_mode="r")
+        except (OSError, ValueError, EOFError, InputError):
+            return None
+        if moments.shape != self.shape or moments.dtype != np.float64:
+            return None
+        return moments, settled
+
+    def write(self, rule: PixelRule, settled: PixelRule, part: Path) -> None:
+        """Keep the moments in the file `part` and the rule that was settled."""
+        part.replace(self.path(settled))
+        content = to_json(settled.description()).encode()
+        for one in (settled, rule):
+            replace_file(rule_file(self.path(one)), content)
+
+
+def measured(
+    survey: Survey, rule: PixelRule, kept: KeptMoments, place: str
+) -> tuple[Moments, PixelRule]:
+    """Decode all images, and keep their moments and the rule that they settle."""
     count = len(survey.index.samples)
     log.info(f"{place}: reading all of {count:,} images once, for their statistics")
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    path = kept.path(rule)
+    part = temporary_name(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shape = (count, 2, survey.reader.shape[0])
-        moments = np.lib.format.open_memmap(part, mode="w+", dtype=np.float64, shape=shape)
+        moments = np.lib.format.open_memmap(part, mode="w+", dtype=np.float64, shape=kept.shape)
         survey.reader.rule = rule.surveying()
         survey.measure(moments, np.arange(count))
         settled = rule.settled(survey.unsettled.values(), place)
         survey.reader.rule = settled
-        again = np.array(sorted(survey.unsettled), dtype=np.int64)
-        survey.measure(moments, again)
+        rows_again = np.array(sorted(survey.unsettled), dtype=np.int64)
+        survey.measure(moments, rows_again)
         moments.flush()
-        replace_file(rule_file(path), to_json(settled.description()).encode())
-        part.replace(path)
+        kept.write(rule, settled, part)
     except OSError as e:
         raise InputError(
             f"{path} cannot be written ({e.strerror or e}): point paths.data at another disk"
         ) from e
     finally:
         part.unlink(missing_ok=True)
-    return np.load(path, mmap_mode="r"), settled
+    return np.load(kept.path(settled), mmap_mode="r"), settled
+
+
+def packed_rule(index: Index, rule: PixelRule) -> PixelRule | None:
+    """Return the rule that an index was packed with and `rule` in one; None if they differ.
+
+    The packed rule covers all images of the index: a type of values that it lacks does not occur.
+    """
+    if not index.pixels:
+        return None
+    packed = rule_from(dict(index.pixels))
+    ranges = {**packed.ranges, **rule.ranges}
+    background = rule.background or packed.background
+    differs = packed.background is not None and background != packed.background
+    if differs or any(ranges[name] != limits for name, limits in packed.ranges.items()):
+        return None
+    return PixelRule(ranges, background)
 
 
 def packed_moments(folder: Path, reader: ImageReader) -> Moments:
@@ -150,18 +207,5 @@ def packed_moments(folder: Path, reader: ImageReader) -> Moments:
 
 
 def rule_file(path: Path) -> Path:
-    """Return the file that keeps the rule of moments."""
+    """Return the file that keeps the rule that was settled."""
     return path.with_suffix(".json")
-
-
-def read_kept(path: Path, survey: Survey) -> tuple[Moments, PixelRule] | None:
-    """Return the moments and the rule that were kept; None if there are none that fit."""
-    shape = (len(survey.index.samples), 2, survey.reader.shape[0])
-    try:
-        moments = np.load(path, mmap_mode="r")
-        rule = rule_from(json.loads(rule_file(path).read_bytes()))
-    except (OSError, ValueError, EOFError, InputError):
-        return None
-    if moments.shape != shape or moments.dtype != np.float64:
-        return None
-    return moments, rule

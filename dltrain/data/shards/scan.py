@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -51,7 +52,16 @@ UNLABELED = "rest"  # the set of shards whose names say that they have no classe
 SCAN, DOWNLOAD = "scan 2", "download 2"
 
 
-def index_of(storage: Storage, cache: Path, timeout: float) -> tuple[Index, Path]:
+@dataclass(frozen=True)
+class FoundIndex:
+    """An index and the folder that has its files, which `is_new` if it was made just now."""
+
+    index: Index
+    folder: Path
+    is_new: bool = False
+
+
+def index_of(storage: Storage, cache: Path, timeout: float) -> FoundIndex:
     """Return the index of some shards, and the folder that has its files.
 
     It is the one that lies with the shards, or was made of them before; else it is made now and
@@ -61,7 +71,7 @@ def index_of(storage: Storage, cache: Path, timeout: float) -> tuple[Index, Path
     return in_thread(partial(found_index, storage, cache), timeout)
 
 
-def found_index(storage: Storage, cache: Path, job: Job) -> tuple[Index, Path]:
+def found_index(storage: Storage, cache: Path, job: Job) -> FoundIndex:
     """Return the index of some shards and the folder that has its files, found by a thread."""
     job.at(storage.place)
     if storage.has(INDEX):
@@ -71,7 +81,7 @@ def found_index(storage: Storage, cache: Path, job: Job) -> tuple[Index, Path]:
         if storage.is_local:
             job.at(storage.place)
             refuse_unlisted(index, storage)
-        return index, folder
+        return FoundIndex(index, folder)
     sizes = storage.sizes()
     shards = shards_among(sizes, storage)
     stamps = []
@@ -80,11 +90,12 @@ def found_index(storage: Storage, cache: Path, job: Job) -> tuple[Index, Path]:
         stamps.append(f"{name} {sizes[name]} {storage.stamp(name)}")
     folder = cache / f"shards-{short_hash(to_text([SCAN, storage.place, *stamps]))}"
     job.idle()
-    if not (folder / INDEX).exists():
+    is_new = not (folder / INDEX).exists()
+    if is_new:
         with only_one(folder):
             if not (folder / INDEX).exists():
                 make_index(storage, shards, sizes, folder, job)
-    return read_index(folder, str(folder)), folder
+    return FoundIndex(read_index(folder, str(folder)), folder, is_new)
 
 
 def to_text(parts: list[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Iterable, Sequence
@@ -22,16 +21,16 @@ from dltrain.data.images.jpeg import MIN_FILES, JpegDecoder, torchvision_decoder
 from dltrain.data.images.labeled import FOLDER_DIGEST, PIXELS, LabeledImages, Scaling
 from dltrain.data.images.listed.listed_images import STAND_IN, square
 from dltrain.data.images.opening import open_image
-from dltrain.data.images.pixel_rule import Background, PixelRule, given_rule, rule_from
+from dltrain.data.images.pixel_rule import Background, PixelRule, given_rule
 from dltrain.data.images.streamed import AHEAD_BATCHES
 from dltrain.data.io.cache import CACHE
 from dltrain.data.io.workers import Job, in_thread
 from dltrain.data.shards.content import ImageReader, ShardContent
 from dltrain.data.shards.index import PARQUET, Index
-from dltrain.data.shards.moments import Moments, Survey, packed_moments, surveyed
+from dltrain.data.shards.moments import Moments, Survey, packed_moments, packed_rule, surveyed
 from dltrain.data.shards.opened import OpenShards, ShardOpener, require_size
 from dltrain.data.shards.parquet_file import require_pyarrow
-from dltrain.data.shards.scan import EXPECTED, index_of
+from dltrain.data.shards.scan import EXPECTED, FoundIndex, index_of
 from dltrain.data.shards.storage import Storage, is_url, storage_of
 from dltrain.data.split import Balance
 from dltrain.errors import ConfigError, InputError
@@ -53,7 +52,8 @@ class Shards(LabeledImages):
     An epoch shuffles the order of the shards, and the images of every `shuffle_shards` shards among
     them; all shards together make the order of a set in memory. `workers` threads (0: one a CPU
     core) decode images ahead of their use. Shards at a URL, and the images of Parquet files, are
-    copied for as long as they are needed: at most 2 x `shuffle_shards` shards at a time.
+    copied for as long as they are needed: those of two windows of `shuffle_shards` shards, and of
+    the batches that are decoded ahead; all of them with `balance` sampler.
 
     `image_size` and `channels` are those of the index by default. A shard that does not answer for
     `timeout` seconds ends the run (InputError).
@@ -143,14 +143,19 @@ class Shards(LabeledImages):
         return self.root / CACHE
 
     @cached_property
-    def found_index(self) -> tuple[Index, Path]:
+    def found_index(self) -> FoundIndex:
         """The index of the shards, and the folder that has its files."""
         return index_of(self.storage, self.cache, self.timeout)
 
     @property
     def index(self) -> Index:
         """The index of the shards."""
-        return self.found_index[0]
+        return self.found_index.index
+
+    @property
+    def kept_index(self) -> str:
+        """The folder of an index that was made now; "" if there was one before."""
+        return str(self.found_index.folder) if self.found_index.is_new else ""
 
     @cached_property
     def opener(self) -> ShardOpener:
@@ -318,14 +323,11 @@ class Shards(LabeledImages):
 
     def moments(self, reader: ImageReader) -> tuple[Moments, PixelRule]:
         """Return the sums of all images' values, and the rule for pixels that belongs to them."""
-        folder = self.found_index[1]
-        packed = rule_from(dict(self.index.pixels)) if self.index.pixels else None
-        if packed is not None and reader.shape == self.index.image_shape and packed == self.rule:
-            return packed_moments(folder, reader), packed
-        text = f"{self.index.digest} {reader.shape} {self.rule.description()}"
-        name = f"shards-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npy"
+        packed = packed_rule(self.index, self.rule)
+        if packed is not None and reader.shape == self.index.image_shape:
+            return packed_moments(self.found_index.folder, reader), packed
         survey = Survey(reader, self.opener, self.threads, self.timeout)
-        return surveyed(survey, self.rule, self.cache / name, self.storage.place)
+        return surveyed(survey, self.rule, self.cache, self.storage.place)
 
     def batch_bytes(self) -> int:
         """Return the bytes of a training batch."""
