@@ -106,9 +106,9 @@ def surveyed(survey: Survey, rule: PixelRule, cache: Path, place: str) -> tuple[
     They are kept for the settled rule too, which a run that is trained passes as its `rule`.
     """
     kept = KeptMoments(survey, cache)
-    found = kept.read(rule)
-    if found is not None:
-        return found
+    complete = kept.read(rule)
+    if complete is not None:
+        return complete
     with only_one(kept.path(rule)):
         return kept.read(rule) or measured(survey, rule, kept, place)
 

@@ -16,7 +16,7 @@ TIMEOUT = 0.2
 
 @pytest.fixture
 def hang() -> Iterator[threading.Event]:
-    """What hanging jobs wait for; set at the end, so that no thread is left."""
+    """Yield the event that hanging jobs wait for; set at the end, so that no thread is left."""
     event = threading.Event()
     yield event
     event.set()
