@@ -18,10 +18,10 @@ from PIL import Image
 from shard_files import foreign_members, pack_folder, packed, shards, write_tar
 
 from dltrain.data.images.pixel_rule import PixelRule
+from dltrain.data.io.workers import Workers
 from dltrain.data.shards import moments, scan
-from dltrain.data.shards.content import EpochReader
 from dltrain.data.shards.index import INDEX, MOMENTS, SAMPLES
-from dltrain.data.shards.opened import ShardOpener
+from dltrain.data.shards.opened import OpenShards
 from dltrain.data.shards.storage import LocalFolder
 from dltrain.errors import InputError
 
@@ -146,31 +146,44 @@ def test_images_of_others_are_decoded_once_for_all_uses(monkeypatch: pytest.Monk
     assert len(surveys) == 1
 
 
-def test_shards_of_the_current_window_are_opened_before_the_next(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for i in range(12):
-        write_tar(Path(f"others/train-{i:02}.tar"), foreign_members(4, 4 * i))
-    more: dict[str, Any] = {"test_fraction": 0.0, "val_fraction": 0.0, "seed": 3}
-    data = shards("others", shuffle_shards=6, batch_size=24, workers=1, **more)
-    split = data.train
-    opened: list[int] = []
-    open_one = ShardOpener.open
+class SlowOpener:
+    """Notes which shards it opens, the first of them when `begin` is set."""
 
-    def noted(self: ShardOpener, number: int, job: Any) -> Any:
-        opened.append(number)
-        return open_one(self, number, job)
+    def __init__(self) -> None:
+        self.begin = threading.Event()
+        self.numbers: list[int] = []
 
-    monkeypatch.setattr(ShardOpener, "open", noted)
-    batches = split.epoch(0)
-    next(batches)
-    batches.close()  # type: ignore[attr-defined]
-    source = split.source  # type: ignore[attr-defined]
-    order = source.order(0)
-    first = {order.split.numbers[place] for place in order.windows[0]}
-    assert set(opened[:6]) == first
-    assert EpochReader(source, order).order.following(sorted(first)) != []
-    assert list(source.opened.jobs)[-6:] != sorted(first), "those of the next window are newer"
+    def open(self, number: int, job: Any) -> int:
+        self.numbers.append(number)
+        self.begin.wait(10)
+        return number
+
+
+def test_shards_that_are_needed_are_opened_before_the_next_window() -> None:
+    opener: Any = SlowOpener()
+    opened = OpenShards(opener, 6, 10.0)
+    workers = Workers(1, 10.0)
+    needed = opened.begin([0], workers, [5, 6, 7])
+    needed |= opened.begin([1], workers, [5, 6, 7])
+    needed |= opened.begin([6], workers)
+    assert list(opened.jobs) == [0, 5, 7, 1, 6]
+    opener.begin.set()
+    assert [needed[number].result() for number in (0, 1, 6)] == [0, 1, 6]
+    for number in (5, 7):
+        assert opened.jobs[number].result() == number
+    workers.close()
+    assert opener.numbers == [0, 1, 6, 5, 7], "and none twice"
+
+
+def test_shards_of_the_next_window_are_forgotten_before_those_in_use() -> None:
+    opener: Any = SlowOpener()
+    opener.begin.set()
+    opened = OpenShards(opener, 3, 10.0)
+    workers = Workers(1, 10.0)
+    opened.begin([0, 1], workers, [5])
+    opened.begin([2], workers)
+    assert list(opened.jobs) == [0, 1, 2]
+    workers.close()
 
 
 @pytest.mark.parametrize("step", ["index", "sizes", "files"])
