@@ -100,7 +100,8 @@ class Quantization(Classification):
         warn_of_endless_training(self.epochs)
         if self.epochs:
             for stage in super().stages():
-                yield stage
+                # The layers change afterwards, so runs of a sweep are not trained as one program.
+                yield replace(stage, objective=None)
             for optim in stage.optims:
                 optim.use_averages()
         yield from self._quantization().stages()

@@ -71,3 +71,14 @@ def test_the_metrics_are_the_same_each_time(dltrain: Any) -> None:
         for _ in range(2)
     ]
     assert texts[0].read_text() == texts[1].read_text()
+
+
+def test_runs_of_a_vectorized_sweep_train_on_their_own(dltrain: Any) -> None:
+    """Their layers are replaced, which the program of several networks could not follow."""
+    sweep = (*DIGITS, "task=quantization", "launcher=vectorized", "seed=0,1")
+    outcome = dltrain("-m", *sweep, "--json")
+    assert outcome.code == 0, outcome.err
+    alone = dltrain(*DIGITS, "task=quantization", "--json").json["metrics"]
+    together = outcome.json["jobs"][0]["metrics"]
+    for name in ("test/accuracy", "test/float_accuracy", "test/loss"):
+        assert together[name] == pytest.approx(alone[name], abs=1e-6)
