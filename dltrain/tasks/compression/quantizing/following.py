@@ -68,5 +68,4 @@ def joined(parent: str, child: str) -> str:
 
 def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> None:
     """Put `layer` into the place of the layer of that name."""
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, layer)
+    model.set_submodule(name, layer)
