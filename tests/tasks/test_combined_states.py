@@ -15,6 +15,7 @@ from dltrain.losses import MSE, CrossEntropy, LossSums
 from dltrain.metrics import WorstMistakes
 from dltrain.tasks import regression_scores, roc_scores, score_states
 from dltrain.tasks.classification_scores import ClassificationScores
+from dltrain.tasks.ensembles.member_scores import MemberScores
 from dltrain.tasks.forecasting import NaiveErrors
 from dltrain.tasks.regression_scores import RegressionScores
 from dltrain.tasks.score_states import PairCounts, SampledRows
@@ -198,6 +199,28 @@ def test_losses_and_mistakes_are_those_of_one_process(processes: int) -> None:
     whole.update(inputs, logits, targets)
     for one, other in zip(whole.compute(), mistakes.compute(), strict=True):
         assert torch.equal(one, other)
+
+
+@PROCESSES
+def test_scores_of_members_are_those_of_one_process(processes: int) -> None:
+    """The logits of three members are columns of a row here."""
+    logits, targets = logits_and_targets(52, 12)
+
+    def add(scores: MemberScores, rows: Tensor, some: Tensor) -> None:
+        members = rows.view(-1, 3, 4).transpose(0, 1)
+        scores.update(members, members.mean(dim=0), some % 4)
+
+    def make() -> MemberScores:
+        return MemberScores(["a", "b", "c"])
+
+    whole = make()
+    add(whole, logits, targets)
+    expected = whole.compute()
+    gathered = divided(make, add, Batched(logits, targets), processes).compute()
+    expected_table = expected.pop("members")
+    table = gathered.pop("members")
+    torch.testing.assert_close(table.values, expected_table.values, equal_nan=True)
+    assert gathered == pytest.approx(expected)
 
 
 def test_sums_of_many_batches_are_sent_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
