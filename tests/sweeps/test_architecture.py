@@ -152,6 +152,19 @@ def test_a_single_objective_is_pruned_as_in_other_searches() -> None:
     assert not isinstance(sampler.judge, FrontJudge)
 
 
+@pytest.mark.parametrize(("limit", "is_limited"), [(None, False), (700, True)])
+def test_values_of_networks_that_are_too_large_are_drawn_again(
+    limit: int | None, is_limited: bool
+) -> None:
+    """Widths up to 4 have 2,698 parameters."""
+    words = ["dataset=digits", "model.depth=1", "model.head=average"]
+    sampler = prepared(*words, spaces={}, max_parameters=limit)
+    sampler.open([*words, "model.width=range(0.1,4,0.1)", "model.block=plain,separable"])
+    proposals = [sampler.ask(number) for number in range(6)]
+    sizes = [sampler.sizes.parameters(one.overrides) for one in proposals if one is not None]
+    assert (max(sizes) <= 700) is is_limited
+
+
 def row(job: int, accuracy: float, parameters: int, status: str = "completed") -> Row:
     best = {"metric": "val/accuracy", "mode": "max", "value": accuracy}
     overrides = [f"model.depth={job}"]

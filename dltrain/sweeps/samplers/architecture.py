@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dltrain.config.compose import Composed
 from dltrain.config.overrides import parse
 from dltrain.errors import ConfigError
-from dltrain.sweeps.samplers.dimensions import Integers
+from dltrain.sweeps.samplers.dimensions import Integers, Value
 from dltrain.sweeps.samplers.front_pruning import FrontJudge
 from dltrain.sweeps.samplers.network_sizes import NetworkSizes
 from dltrain.sweeps.samplers.objectives import VAL, Mode
 from dltrain.sweeps.samplers.pruning import AtLeastTwo, Judging, NonNegativeInt, PrunerName
+from dltrain.sweeps.samplers.search import MAX_DRAWS
 from dltrain.sweeps.samplers.space import Values, read_space, space_overrides
 from dltrain.sweeps.samplers.tpe import TpeSampler
 from dltrain.sweeps.trial import Trial
@@ -24,6 +25,7 @@ from dltrain.types import PositiveInt
 
 log = logging.getLogger("dltrain")
 MODEL = "model"
+MAX_TOO_LARGE = 20  # networks that are drawn in turn for a trial until one is small enough
 
 
 class ArchitectureSampler(TpeSampler):
@@ -31,8 +33,9 @@ class ArchitectureSampler(TpeSampler):
 
     The space is that of the model in `spaces`, with the keys of `space` in addition or instead. The
     upper end of an integer interval of `spaces` is lowered to what the data allows: a network that
-    would halve its images too often is not in the space. Other networks that cannot be built, or
-    are too large, are failed trials, which cost no time.
+    would halve its images too often is not in the space. Other networks that cannot be built are
+    failed trials, which cost no time. Values of networks that are too large are drawn again, and
+    are a failed trial if no smaller one is found.
 
     With several objectives a trial is pruned if it is worse than the median of the trials with no
     larger networks (`FrontJudge`).
@@ -116,6 +119,16 @@ class ArchitectureSampler(TpeSampler):
             return high
         interval = f"int(interval({dimension.low},{high}))"
         return f"tag(log,{interval})" if dimension.log else interval
+
+    def drawn(self, number: int, attempt: int) -> dict[str, Value]:
+        values = super().drawn(number, attempt)
+        if self.max_parameters is None:
+            return values
+        for further in range(1, MAX_TOO_LARGE):
+            if not self.sizes.is_above(self.searched.overrides(values), self.max_parameters):
+                return values
+            values = super().drawn(number, attempt + further * MAX_DRAWS)
+        return values
 
     def refuse(self, trial: Trial) -> str:
         return self.sizes.problem(trial.overrides, self.max_parameters)

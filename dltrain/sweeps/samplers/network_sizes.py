@@ -55,6 +55,13 @@ class NetworkSizes:
             with torch.device("meta"):
                 return network_parameters(experiment.model)
 
+    def is_above(self, overrides: Sequence[str], max_parameters: int) -> bool:
+        """Tell if a network can be built and has more parameters than that."""
+        try:
+            return self.parameters(overrides) > max_parameters
+        except ConfigError:
+            return False
+
     def problem(self, overrides: Sequence[str], max_parameters: int | None = None) -> str:
         """Return why a network cannot be trained: its shape, or its size; "" if it can."""
         try:
