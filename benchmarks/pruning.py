@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dltrain.config.compose import compose
 from dltrain.experiment.experiment import Experiment
-from dltrain.tasks.compression.channels import Channels
+from dltrain.tasks.compression.pruned.channels import Channels
 
 BATCHES = (1, 64)
 WARM_UP = 3

@@ -26,7 +26,7 @@ from dltrain.experiment.experiment import Experiment
 from dltrain.runs.folder import RunFolder
 from dltrain.step_runner import MemoryGuard
 from dltrain.tasks import outputs
-from dltrain.tasks.compression import channels
+from dltrain.tasks.compression.pruned import channels
 from dltrain.tasks.search import supernet
 
 META = torch.device("meta")

@@ -34,6 +34,9 @@ class Evaluation:
         calibration: The temperature, and the calibration scores `before` and `after`; empty without
             a calibration.
         per_layer: The size and the sparsity of each layer of a pruned network, in the same form.
+        network: The size and the latency of the network: weight_bytes, parameters,
+            nonzero_parameters, flops of a sample, latency_ms_1 and latency_ms_64 of a prediction of
+            1 and of 64 samples on one thread; empty for a task that predicts no single inputs.
         samples: The name, loss, label and prediction of each sample, in the order of the data, if
             they were asked for: `pandas.DataFrame(scores.samples)`.
     """
@@ -48,6 +51,7 @@ class Evaluation:
     members: TableScores = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
     per_layer: TableScores = field(default_factory=dict)
+    network: dict[str, float] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -101,6 +105,7 @@ def evaluate(
     with isolated(verbose):
         scores = evaluate_runs(folders, others, asked, samples)
         rows = list(scores.sample_rows()) if samples else []
+        network = scores.network()
         tables = {
             name: with_identifiers(as_mapping(table)) for name, table in scores.tables.items()
         }
@@ -110,6 +115,7 @@ def evaluate(
         step=scores.step,
         split=split,
         metrics=scores.figures,
+        network=network,
         calibration=scores.details.get("calibration", {}),
         samples=rows,
         **tables,

@@ -71,7 +71,11 @@ class Regression(Task):
 
     def stages(self) -> Iterator[Stage]:
         """Yield the stage "train", after "frozen" where layers are frozen at first."""
-        training = Supervised(
+        yield from self.supervised().stages(self.data.train, validation_split(self.data))
+
+    def supervised(self) -> Supervised:
+        """Return how the network is trained."""
+        return Supervised(
             model=self.model,
             loss=self.loss,
             optim=self.optim,
@@ -83,7 +87,6 @@ class Regression(Task):
             freezing=self.freezing,
             combines_scores=True,
         )
-        yield from training.stages(self.data.train, validation_split(self.data))
 
     def directions(self) -> dict[str, Direction | None]:
         """Return the direction of each metric; see `Task.directions`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from outcome import Outcome
 
+import dltrain as dltrain_package
 from dltrain.report.network_figures import TITLES
 
 Command = Callable[..., Outcome]
@@ -57,6 +58,9 @@ def test_dense_pruned_and_smaller_networks_stand_side_by_side(
     evaluated = dltrain("evaluate", runs[2], "--json")
     assert evaluated.json["network"]["parameters"] == smaller
     assert evaluated.json["network"].keys() == TITLES.keys()
+    network = dltrain_package.evaluate(runs[2]).network
+    assert network.keys() == TITLES.keys()
+    assert network["parameters"] == smaller
     for line in Path(runs[2], "metrics.jsonl").read_text().splitlines():
         assert "latency" not in line
 

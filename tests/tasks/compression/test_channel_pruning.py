@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from dltrain.engine import Engine
 from dltrain.runs.checkpoint import Store, snapshot
-from dltrain.tasks.compression.channels import Channels
-from dltrain.tasks.compression.couplings import STAYS
+from dltrain.tasks.compression.pruned.channels import Channels
+from dltrain.tasks.compression.pruned.couplings import STAYS
 from dltrain.types import Spec
 from dltrain.weights.shapes import shrink_to
 

@@ -14,7 +14,7 @@ from dltrain.engine import Callback, Engine
 from dltrain.errors import ConfigError
 from dltrain.experiment.experiment import Experiment
 from dltrain.runs.checkpoint import snapshot
-from dltrain.tasks.compression.selection import fractions, highest
+from dltrain.tasks.compression.pruned.selection import fractions, highest
 
 OPTIMIZERS = {
     "momentum": ("optimizer=momentum",),
@@ -219,6 +219,21 @@ def test_settings_are_refused(overrides: list[str], why: str, dltrain) -> None:
     outcome = dltrain(*DIGITS, *CNN, *overrides, "debug=smoke")
     assert outcome.code == 2
     assert why in outcome.err, outcome.err
+
+
+@pytest.mark.parametrize("kind", ["weights", "channels"])
+def test_networks_that_predict_numbers_are_pruned(kind: str, dltrain) -> None:
+    settings = ("dataset=diabetes", "model=mlp", "task=regression_pruning", "callbacks=quiet")
+    epochs = ("task.train_epochs=2", "trainer.epochs=1", "task.sparsity=0.5", "task.rounds=2")
+    outcome = dltrain(*settings, *epochs, f"task.kind={kind}", "--json")
+    assert outcome.code == 0, outcome.err
+    metrics = outcome.json["metrics"]
+    assert metrics["test/sparsity"] == pytest.approx(0.5, abs=0.01)
+    again = dltrain("evaluate", outcome.json["run"], "--json")
+    assert again.code == 0, again.err
+    assert again.json["metrics"]["test/mse"] == pytest.approx(metrics["test/mse"])
+    assert again.json["network"]["nonzero_parameters"] <= metrics["test/nonzero_parameters"]
+    assert dltrain("resume", outcome.json["run"], "trainer.epochs=2").code == 0
 
 
 def test_numbers_are_refused(dltrain) -> None:

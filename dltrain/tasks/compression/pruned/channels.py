@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dltrain.errors import ConfigError
 from dltrain.optim import Penalty
-from dltrain.tasks.compression.couplings import (
+from dltrain.tasks.compression.pruned.couplings import (
     MISSING,
     STAYS,
     Side,
@@ -19,7 +19,7 @@ from dltrain.tasks.compression.couplings import (
     no_units,
     sides_of,
 )
-from dltrain.tasks.compression.selection import GONE, Scope, kept, require_rest
+from dltrain.tasks.compression.pruned.selection import GONE, Scope, kept, require_rest
 from dltrain.types import AuxiliaryHeads, Spec, Table
 from dltrain.weights.freezing import matching_names
 from dltrain.weights.shapes import replace_tensor, shrink_to, tensors_of, update_sizes

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.optim import Params, Penalty
-from dltrain.tasks.compression.selection import GONE, Scope, kept, require_rest
+from dltrain.tasks.compression.pruned.selection import GONE, Scope, kept, require_rest
 from dltrain.types import Table
 from dltrain.weights.freezing import matching_names, trainable_parameters
 
