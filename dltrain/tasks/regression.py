@@ -74,7 +74,7 @@ class Regression(Task):
         yield from self.supervised().stages(self.data.train, validation_split(self.data))
 
     def supervised(self) -> Supervised:
-        """Return how the network is trained."""
+        """Return how the network is trained by the loss of its outputs."""
         return Supervised(
             model=self.model,
             loss=self.loss,
