@@ -96,7 +96,8 @@ def continue_run(
         require_same_vocabulary(trial.data, run)
         log.warning(
             "the data set is not the one that the run began with: "
-            "the results will differ from those of a run without interruption"
+            "the results will differ from those of a run without interruption, and samples that "
+            "are drawn for validation or testing now may have been trained on before"
         )
     with without_repeats(records):
         experiment = plan.build()
