@@ -126,7 +126,8 @@ def test_only_overridden_events_are_called() -> None:
     counts = {event: len(listeners) for event, listeners in engine.listeners.items()}
     assert counts == {**dict.fromkeys(dltrain.engine.EVENTS, 0), "epoch_end": 2}
     events = {name for name, _ in inspect.getmembers(Callback, inspect.isfunction)}
-    assert events == {*dltrain.engine.EVENTS, "state_dict", "load_state_dict", "summary_rows"}
+    others = {"state_dict", "load_state_dict", "summary_rows", "results"}
+    assert events == {*dltrain.engine.EVENTS, *others}
 
 
 # Precision and form ------------------------------------------------------------------------------

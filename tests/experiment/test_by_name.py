@@ -16,6 +16,7 @@ from dltrain.experiment.experiment import Experiment
 STARTS = {  # experiments that start from another run, and the setting that names it
     "transfer_ants_bees": "init.from",
     "bilstm_word2vec_imdb": "model.embedding.from",
+    "lora_shakespeare": "init.from",
 }
 # What stands in the place of the data set that an experiment downloads.
 OWN_DATA = {
@@ -43,7 +44,10 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def named(name: str) -> list[str]:
     """Return the words that choose an experiment; one that starts from a run starts without."""
-    return [f"experiment={name}", *(f"{STARTS[one]}=null" for one in STARTS if one == name)]
+    words = [f"experiment={name}", *(f"{STARTS[one]}=null" for one in STARTS if one == name)]
+    if name == "lora_shakespeare":
+        words.append("lora.rank=null")
+    return words
 
 
 def dataset_of(name: str) -> str:
