@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import replace
+from types import MethodType
 from typing import Any
 
 import torch
@@ -179,6 +180,11 @@ class Outputs:
         if outputs is None:
             outputs = self.own(*args, **kwargs)
         return outputs
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Return the forward pass of a copy of the network, which is no part of the group."""
+        copied = memo.get(id(self.model))
+        return self.own if copied is None else MethodType(type(copied).forward, copied)
 
     def is_due(self) -> bool:
         """Return whether this is the first call for a batch of an evaluation."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from outcome import Outcome
 from torch import Tensor
 
 from dltrain.runs.checkpoint import Store
+from dltrain.vectorized.group import Outputs
 
 TOLERANCE = 1e-4
 BRIEF = ("callbacks=quiet", "dataset=digits", "trainer.epochs=2", "trainer.log_every=20")
@@ -107,6 +110,36 @@ def test_runs_of_a_program_equal_runs_on_their_own(
     assert "each run makes its own steps" not in outcome.out
     for number in range(count):
         assert_equal_runs(Path("together", str(number)), Path("alone", str(number)))
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        ("task=pruning", "task.sparsity=0.5", "task.rounds=1"),
+        ("task=pruning", "task.kind=channels", "task.sparsity=0.5", "task.rounds=1"),
+        ("task=distillation", "task.teacher={_target_: dltrain.models.mlp.MLP}"),
+        ("task=ensemble", "task.members=2"),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_tasks_that_copy_their_network(
+    dltrain: Callable[..., Outcome], task: tuple[str, ...]
+) -> None:
+    words = ("model=mlp", "model.hidden_sizes=[16]", *SMALL_STEPS, "seed=0,1")
+    both(dltrain, *BRIEF, *words, *task)
+    for number in range(2):
+        assert_equal_runs(Path("together", str(number)), Path("alone", str(number)))
+
+
+def test_a_copy_of_a_network_is_no_part_of_its_group() -> None:
+    model = torch.nn.Linear(2, 1)
+    together: Any = threading.Lock()  # what a group has cannot be copied
+    model.forward = Outputs(model, together)  # type: ignore[method-assign]
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        copied.weight.zero_()
+    assert copied(torch.ones(1, 2)) == copied.bias
+    assert not isinstance(copied.forward, Outputs)
 
 
 def test_two_lanes_equal_runs_on_their_own(
