@@ -349,7 +349,7 @@ class ShapesNetwork(Protocol):
     """A task whose network may be smaller in a checkpoint than its model's settings make it."""
 
     def shape_like(self, weights: Mapping[str, Any]) -> None:
-        """Give the network the shapes that it has in the state of such a task, by name."""
+        """Resize the layers of the network to the shapes of the saved tensors, given by name."""
 
 
 @runtime_checkable

@@ -1,7 +1,7 @@
 """LoRA: fine-tuning by a product of two small matrices beside each linear layer.
 
 A checkpoint has the original weights under their own names, and beside them `lora_a`, `lora_b` and
-`lora_scale` of each layer. `merged_weights` makes ordinary weights of such a state.
+`lora_scale` of each layer. `merged_weights` adds the products to the original weights.
 """
 
 from __future__ import annotations

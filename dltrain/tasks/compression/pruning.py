@@ -128,5 +128,5 @@ class NetworkPruning(Classification):
         return {**super().directions(), **FIGURES, **more}
 
     def shape_like(self, weights: Mapping[str, Any]) -> None:
-        """Give the network the shapes that it has in `weights`; see `ShapesNetwork`."""
+        """Resize the layers of the network to the shapes in `weights`; see `ShapesNetwork`."""
         self.pruner.fit(self.model, weights, MODEL)

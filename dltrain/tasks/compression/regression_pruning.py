@@ -94,5 +94,5 @@ class RegressionPruning(Regression):
         return {**super().directions(), **FIGURES}
 
     def shape_like(self, weights: Mapping[str, Any]) -> None:
-        """Give the network the shapes that it has in `weights`; see `ShapesNetwork`."""
+        """Resize the layers of the network to the shapes in `weights`; see `ShapesNetwork`."""
         self.pruner.fit(self.model, weights, MODEL)

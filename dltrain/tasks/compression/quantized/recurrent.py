@@ -9,6 +9,7 @@ in float32. An integer kernel for each step costs more than the fused step itsel
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -78,9 +79,9 @@ class Int8Recurrent(PackingLayer):
         outputs, after = self.run(x.to(dtype), before, self.packed)
         return outputs.float(), in_type(after, torch.float32)
 
+    @abstractmethod
     def run(self, x: Tensor, state: Any, parameters: list[Tensor]) -> tuple[Tensor, Any]:
         """Return outputs and state of a layer of torch with `parameters`."""
-        raise NotImplementedError
 
 
 def in_type(state: Any, dtype: torch.dtype) -> Any:
